@@ -1,0 +1,123 @@
+//! The errors that reach a client.
+//!
+//! [`Kind`] is what code branches on and becomes the gRPC status; [`Reason`] is the closed list of causes that clients
+//! see in `google.rpc.ErrorInfo`, documented in `docs/errors.md`. Modules below the service have small error types of
+//! their own and say here what they mean to a client.
+
+use std::fmt;
+
+/// The class of an error: one gRPC status code each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    InvalidArgument,
+    NotFound,
+    FailedPrecondition,
+    ResourceExhausted,
+    Cancelled,
+    DeadlineExceeded,
+    Unavailable,
+    Internal,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal => $kind:ident,)+) => {
+        /// The cause of an error, from a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &[Reason] = &[$(Reason::$variant),+];
+
+            /// The name that clients see.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name),+ }
+            }
+
+            /// The class that the reason belongs to.
+            pub fn kind(self) -> Kind {
+                match self { $(Reason::$variant => Kind::$kind),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A required field is empty.
+    FieldMissing = "FIELD_MISSING" => InvalidArgument,
+    /// An option is outside its documented range.
+    OptionOutOfRange = "OPTION_OUT_OF_RANGE" => InvalidArgument,
+    /// Options contradict each other, or ask for what this model or probe set cannot give.
+    OptionUnsupported = "OPTION_UNSUPPORTED" => InvalidArgument,
+    /// Inline samples are malformed: wrong count, NaN, pixels outside 0..1.
+    ProbeInvalid = "PROBE_INVALID" => InvalidArgument,
+    /// The probe set does not fit a model: shape, classes, too few samples.
+    ProbeMismatch = "PROBE_MISMATCH" => InvalidArgument,
+    /// No model has this name.
+    ModelNotFound = "MODEL_NOT_FOUND" => NotFound,
+    /// No dataset has this name.
+    DatasetNotFound = "DATASET_NOT_FOUND" => NotFound,
+    /// The model's file or manifest cannot be used.
+    ModelInvalid = "MODEL_INVALID" => FailedPrecondition,
+    /// The model has no gradient: an operator on the way cannot be differentiated.
+    ModelNotDifferentiable = "MODEL_NOT_DIFFERENTIABLE" => FailedPrecondition,
+    /// The model gave NaN or infinity, or ONNX Runtime could not run it.
+    ModelExecutionFailed = "MODEL_EXECUTION_FAILED" => FailedPrecondition,
+    /// The dataset's file cannot be used.
+    DatasetInvalid = "DATASET_INVALID" => FailedPrecondition,
+    /// The request is larger than the server's limits allow.
+    LimitExceeded = "LIMIT_EXCEEDED" => ResourceExhausted,
+    /// The server is at its limit of concurrent work; try again later.
+    ServerBusy = "SERVER_BUSY" => ResourceExhausted,
+    /// The client went away or cancelled.
+    Cancelled = "CANCELLED" => Cancelled,
+    /// The request's deadline passed.
+    DeadlineExceeded = "DEADLINE_EXCEEDED" => DeadlineExceeded,
+    /// The server is stopping.
+    ShuttingDown = "SHUTTING_DOWN" => Unavailable,
+    /// A defect of the server; the log has the details under the request's id.
+    Internal = "INTERNAL" => Internal,
+}
+
+/// An error as a client sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    pub reason: Reason,
+    /// The request's field at fault, by its path in the message.
+    pub field: Option<String>,
+    /// What is wrong, where, and what mends it. For [`Reason::Internal`] it stays in the log.
+    pub message: String,
+}
+
+/// Results of the service's own functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Error { reason, field: None, message: message.into() }
+    }
+
+    /// Names the request's field at fault.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.reason.kind()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

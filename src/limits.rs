@@ -1,0 +1,55 @@
+//! Every bound of the service, in one place.
+//!
+//! Fixed bounds are constants; those that an operator sets are fields of [`crate::config::ServeConfig`] with their
+//! defaults here.
+
+/// Largest ONNX file, in bytes.
+pub const MODEL_BYTES: u64 = 2 << 30;
+/// Most nodes of a graph, after inlining.
+pub const MODEL_NODES: usize = 200_000;
+/// Deepest nesting of subgraphs.
+pub const MODEL_NESTING: usize = 16;
+/// Most dimensions of a tensor.
+pub const TENSOR_RANK: usize = 16;
+/// Largest number of elements that a shape may declare.
+pub const TENSOR_ELEMENTS: u64 = 1 << 34;
+/// Largest `model.toml`, in bytes.
+pub const MANIFEST_BYTES: u64 = 64 << 10;
+
+/// Largest dataset file, in bytes.
+pub const DATASET_BYTES: u64 = 4 << 30;
+/// Largest dataset once decompressed, in bytes.
+pub const DATASET_UNPACKED_BYTES: u64 = 8 << 30;
+/// Longest model or dataset name, in bytes.
+pub const NAME_BYTES: usize = 128;
+
+/// Largest request message, in bytes.
+pub const MESSAGE_BYTES: usize = 64 << 20;
+/// Most sources of one ranking.
+pub const SOURCES: usize = 1_000;
+/// Default of the most samples of a probe set that one request uses.
+pub const SAMPLES: usize = 20_000;
+/// Fewest samples of a probe set: an interval of fewer means nothing.
+pub const MIN_SAMPLES: usize = 8;
+/// Most outputs of a model whose Jacobian is computed row by row.
+pub const JACOBIAN_ROWS: usize = 256;
+/// Default memory for what one request keeps of a probe set's Jacobians, in bytes.
+pub const REQUEST_BYTES: u64 = 4 << 30;
+/// Default of concurrent requests that compute.
+pub const CONCURRENT_REQUESTS: usize = 2;
+/// Requests that wait for their turn to compute; more are refused.
+pub const QUEUED_REQUESTS: usize = 64;
+/// Events of a stream that wait for a slow client.
+pub const STREAM_EVENTS: usize = 64;
+/// Bytes of one streamed chunk.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Compiled networks kept ready, least recently used first out.
+pub const NETWORKS: usize = 64;
+/// Most bootstrap resamples.
+pub const RESAMPLES: usize = 10_000;
+/// Shuffles of the null distribution.
+pub const NULL_SHUFFLES: usize = 200;
+/// Most steps of an attack.
+pub const ATTACK_STEPS: u32 = 1_000;
+/// Seconds that calls in progress get when the server stops.
+pub const DRAIN_SECONDS: u64 = 10;
