@@ -4,11 +4,8 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message;
 
-const API: [&str; 3] = [
-    "transferscore/v1/transfer_score.proto",
-    "transferscore/v1/model.proto",
-    "transferscore/v1/dataset.proto",
-];
+const API: [&str; 3] =
+    ["transferscore/v1/transfer_score.proto", "transferscore/v1/model.proto", "transferscore/v1/dataset.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

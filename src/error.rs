@@ -45,6 +45,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// The request's bytes are not the message that the call takes.
+    RequestMalformed = "REQUEST_MALFORMED" => InvalidArgument,
     /// A required field is empty.
     FieldMissing = "FIELD_MISSING" => InvalidArgument,
     /// An option is outside its documented range.

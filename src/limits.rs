@@ -15,11 +15,21 @@ pub const TENSOR_RANK: usize = 16;
 pub const TENSOR_ELEMENTS: u64 = 1 << 34;
 /// Largest `model.toml`, in bytes.
 pub const MANIFEST_BYTES: u64 = 64 << 10;
+/// Model files kept in memory, in bytes; least recently used first out.
+pub const MODEL_CACHE_BYTES: u64 = 4 << 30;
+/// Most entries of a model or dataset folder.
+pub const FOLDER_ENTRIES: usize = 10_000;
 
 /// Largest dataset file, in bytes.
 pub const DATASET_BYTES: u64 = 4 << 30;
 /// Largest dataset once decompressed, in bytes.
 pub const DATASET_UNPACKED_BYTES: u64 = 8 << 30;
+/// Datasets kept in memory, in bytes; least recently used first out.
+pub const DATASET_CACHE_BYTES: u64 = 8 << 30;
+/// Largest header of an array in a dataset file, in bytes.
+pub const ARRAY_HEADER_BYTES: usize = 64 << 10;
+/// Most classes: labels are below this.
+pub const CLASSES: usize = 65_536;
 /// Longest model or dataset name, in bytes.
 pub const NAME_BYTES: usize = 128;
 
@@ -37,19 +47,45 @@ pub const JACOBIAN_ROWS: usize = 256;
 pub const REQUEST_BYTES: u64 = 4 << 30;
 /// Default of concurrent requests that compute.
 pub const CONCURRENT_REQUESTS: usize = 2;
+/// Most concurrent requests that an operator may set.
+pub const MAX_CONCURRENT_REQUESTS: usize = 256;
 /// Requests that wait for their turn to compute; more are refused.
 pub const QUEUED_REQUESTS: usize = 64;
+/// Look-ups (listings, descriptions, checks) that run at once.
+pub const CONCURRENT_LOOKUPS: usize = 8;
+/// Look-ups that wait for their turn; more are refused.
+pub const QUEUED_LOOKUPS: usize = 256;
+/// Calls in progress on one connection.
+pub const CONNECTION_STREAMS: u32 = 256;
 /// Events of a stream that wait for a slow client.
 pub const STREAM_EVENTS: usize = 64;
+/// Seconds for which a client may leave a full stream unread before it counts as gone.
+pub const STALL_SECONDS: u64 = 60;
 /// Bytes of one streamed chunk.
 pub const CHUNK_BYTES: usize = 1 << 20;
-/// Compiled networks kept ready, least recently used first out.
-pub const NETWORKS: usize = 64;
+/// Default of the samples that pass through a model at once.
+pub const BATCH_SAMPLES: usize = 64;
+/// Most samples that may pass through a model at once.
+pub const MAX_BATCH_SAMPLES: usize = 4_096;
+/// Compiled networks kept ready, in bytes of their model files; least recently used first out.
+pub const NETWORK_CACHE_BYTES: u64 = 1 << 30;
+/// Fewest bootstrap resamples: fewer give no stable quantile.
+pub const MIN_RESAMPLES: usize = 100;
+/// Bootstrap resamples where the request names none.
+pub const DEFAULT_RESAMPLES: usize = 1_000;
+/// Coverage of intervals where the request names none.
+pub const DEFAULT_CONFIDENCE_LEVEL: f64 = 0.95;
 /// Most bootstrap resamples.
 pub const RESAMPLES: usize = 10_000;
 /// Shuffles of the null distribution.
 pub const NULL_SHUFFLES: usize = 200;
+/// Fewest folds of a linear probe.
+pub const MIN_FOLDS: u32 = 2;
+/// Most folds of a linear probe.
+pub const FOLDS: u32 = 20;
 /// Most steps of an attack.
 pub const ATTACK_STEPS: u32 = 1_000;
 /// Seconds that calls in progress get when the server stops.
 pub const DRAIN_SECONDS: u64 = 10;
+/// Seconds that cancelled calls get, after the drain, to tell their clients.
+pub const FLUSH_SECONDS: u64 = 2;

@@ -1,0 +1,38 @@
+# Needs a Rust toolchain, Python 3 with pip, and the package registries. `make help` lists the targets.
+
+CARGO ?= cargo
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup clients build demo test bench fmt lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## fetch the pinned ONNX Runtime into .onnxruntime/, once
+	@$(PYTHON) .ci/setup-onnxruntime
+
+clients: ## fetch the gRPC clients that the tests use into .venv/, once
+	@$(PYTHON) .ci/setup-clients
+
+build: setup ## build target/release/transferscore
+	$(CARGO) build --locked --release
+
+demo: build ## rank the bundled models through a server of their own, print the table, write a report
+	$(or $(CARGO_TARGET_DIR),target)/release/transferscore demo
+
+test: setup clients ## run every test
+	$(CARGO) test --locked
+
+bench: setup ## run the benchmarks
+	$(CARGO) bench --locked
+
+fmt: ## format the sources
+	$(CARGO) fmt
+
+lint: ## check the format and run clippy, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+clean: ## remove what was built and fetched
+	rm -rf $(or $(CARGO_TARGET_DIR),target) .onnxruntime .venv
