@@ -1,2 +1,4 @@
 //! One test binary: a module per area.
 
+mod runtime;
+mod support;
