@@ -1,0 +1,210 @@
+//! Convolution and transposed convolution in one to three dimensions.
+
+use super::{
+    super::{
+        builder::Builder,
+        error::Result,
+        graph::{Attribute, Dim, Node, ValueType, display_shape},
+        linear::{Elementwise, Linear, Map, Pair, Site},
+        shape::{Cause, Inference, Inferred, derived, wrong},
+    },
+    Derivative as D, Rule, rule,
+    window::{Adjoint, Transposition, Window},
+};
+
+pub(super) const RULES: &[Rule] =
+    &[rule("Conv", conv_type, D::Linear(conv)), rule("ConvTranspose", transposed_type, D::Linear(conv_transpose))];
+
+/// The window that a weight's kernel and a node's attributes describe.
+fn window_of(node: &Node, weight: &[Dim]) -> Inferred<Window> {
+    let kernel: Option<Vec<i64>> =
+        weight.iter().skip(2).map(|dim| dim.known().and_then(|size| i64::try_from(size).ok())).collect();
+    Window::of(node, &kernel.ok_or(Cause::Unknown)?)
+}
+
+fn groups_of(node: &Node) -> i64 {
+    node.int("group").unwrap_or(1)
+}
+
+fn conv_type(inference: &Inference) -> Inferred {
+    let (input, weight) = (inference.shape(0)?, inference.shape(1)?);
+    let (Some((batch, rest)), Some((rows, weight_rest))) = (input.split_first(), weight.split_first()) else {
+        return wrong("its input and weight must have channels");
+    };
+    let (Some((channels, spatial)), Some((columns, _))) = (rest.split_first(), weight_rest.split_first()) else {
+        return wrong("its input and weight must have channels");
+    };
+    let groups = u64::try_from(groups_of(inference.node)).unwrap_or(0);
+    let fits = match (channels.known(), columns.known(), rows.known()) {
+        (Some(channels), Some(columns), Some(rows)) => {
+            groups > 0 && columns.checked_mul(groups) == Some(channels) && rows % groups == 0
+        }
+        _ => groups > 0,
+    };
+    if !fits {
+        return wrong(format!(
+            "an input of {} does not fit a weight of {} in {groups} groups",
+            display_shape(input),
+            display_shape(weight)
+        ));
+    }
+    let mut shape = vec![batch.clone(), rows.clone()];
+    shape.extend(window_of(inference.node, weight)?.output(spatial)?);
+    Ok(vec![ValueType::new(inference.element(0)?, shape)])
+}
+
+/// The window of a node whose types are known.
+fn known_window(builder: &Builder, site: &Site, weight: &str) -> Result<Window> {
+    window_of(site.node, &builder.shape(weight)?).map_err(|cause| match cause {
+        Cause::Unknown => site.refuse("the shape of its weight is not known"),
+        Cause::Wrong(reason) => site.refuse(&reason),
+    })
+}
+
+/// Linear in the input: tangents are convolved with the same weight, cotangents with the adjoint one.
+fn conv(builder: &mut Builder, site: &Site) -> Result<Map> {
+    if site.input != 0 {
+        return weight_or_bias(builder, site);
+    }
+    let weight = site.operand(1)?.to_owned();
+    let window = known_window(builder, site, &weight)?;
+    let node = site.node.clone();
+    let (input, output, groups) = (site.x().to_owned(), site.y().to_owned(), groups_of(site.node));
+    let kernel = weight.clone();
+    let apply = move |builder: &mut Builder, tangent: &str| same_node(builder, &node, tangent, &kernel);
+    let transpose = move |builder: &mut Builder, cotangent: &str| {
+        let transposition = Transposition { window: &window, weight: &weight, groups, input: &input, output: &output };
+        let pads: Option<Vec<Adjoint>> = transposition.adjoints(builder)?.into_iter().collect();
+        match pads.and_then(|pads| reflected_pads(&window, &pads)) {
+            Some(pads) => match adjoint_weight(builder, &weight, groups) {
+                Some(weight) => convolved(builder, cotangent, &weight, &window, pads, groups),
+                None => transposition.emit(builder, cotangent),
+            },
+            None => transposition.emit(builder, cotangent),
+        }
+    };
+    Ok(Pair::of(apply, transpose))
+}
+
+/// The forward node again, on a tangent and without its bias.
+fn same_node(builder: &mut Builder, node: &Node, tangent: &str, weight: &str) -> Result<String> {
+    let attributes: Vec<(&str, Attribute)> =
+        node.attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    builder.emit(&node.op, &[tangent, weight], &attributes)
+}
+
+/// The padding of a plain convolution that is the adjoint of one with stride 1; `None` where there is no such one.
+fn reflected_pads(window: &Window, pads: &[Adjoint]) -> Option<Vec<i64>> {
+    let sides = window.axes.iter().zip(pads).map(|(axis, pad)| {
+        let (front, behind) = (axis.span() - 1 - pad.cut_front, axis.span() - 1 - pad.cut_behind);
+        (axis.stride == 1 && pad.add_behind == 0 && front >= 0 && behind >= 0).then_some((front, behind))
+    });
+    let (front, behind): (Vec<i64>, Vec<i64>) = sides.collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    Some([front, behind].concat())
+}
+
+/// The weight with input and output channels exchanged and kernels reversed: a constant, if the weight is one.
+fn adjoint_weight(builder: &mut Builder, weight: &str, groups: i64) -> Option<String> {
+    let groups = usize::try_from(groups).ok()?;
+    builder
+        .derived_constant(weight, &format!("adjoint kernel in {groups} groups"), |tensor| tensor.adjoint_kernel(groups))
+}
+
+fn convolved(
+    builder: &mut Builder,
+    value: &str,
+    weight: &str,
+    window: &Window,
+    pads: Vec<i64>,
+    groups: i64,
+) -> Result<String> {
+    let attributes = [
+        ("dilations", Attribute::Ints(window.dilations())),
+        ("group", Attribute::Int(groups)),
+        ("pads", Attribute::Ints(pads)),
+    ];
+    builder.emit("Conv", &[value, weight], &attributes)
+}
+
+/// The bias is added to each channel; a weight that depends on the input is refused.
+fn weight_or_bias(builder: &mut Builder, site: &Site) -> Result<Map> {
+    if site.input == 1 {
+        return Err(site.refuse("its weight depends on the input; only constant weights are supported"));
+    }
+    let axes: Vec<i64> = (1..builder.rank(site.y())? as i64 - 1).collect();
+    let (bias, output) = (site.x().to_owned(), site.y().to_owned());
+    let (from, to) = (axes.clone(), output.clone());
+    let apply = move |builder: &mut Builder, tangent: &str| {
+        let shaped = builder.unsqueezed(tangent, &from)?;
+        builder.expanded_like(&shaped, &to)
+    };
+    let transpose = move |builder: &mut Builder, cotangent: &str| {
+        let shaped = builder.unsqueezed(&bias, &axes)?;
+        let summed =
+            Elementwise { factor: None, input: shaped, output: output.clone() }.transpose(builder, cotangent)?;
+        builder.reshaped_like(&summed, &bias)
+    };
+    Ok(Pair::of(apply, transpose))
+}
+
+fn transposed_type(inference: &Inference) -> Inferred {
+    let (input, weight) = (inference.shape(0)?, inference.shape(1)?);
+    let node = inference.node;
+    let ([batch, _, spatial @ ..], [_, columns, ..]) = (input, weight) else {
+        return wrong("its input and weight must have channels");
+    };
+    let window = window_of(node, weight)?;
+    if window.axes.len() != spatial.len() {
+        return wrong(format!("{} spatial axes, but the window has {}", spatial.len(), window.axes.len()));
+    }
+    let groups = u64::try_from(groups_of(node)).unwrap_or(0);
+    let rows = columns.known().and_then(|columns| columns.checked_mul(groups)).ok_or(Cause::Unknown)?;
+    let mut shape = vec![batch.clone(), Dim::Known(rows)];
+    let automatic = !matches!(node.text("auto_pad"), None | Some("NOTSET")) || node.ints("output_shape").is_some();
+    if automatic {
+        shape.extend((0..spatial.len()).map(|axis| inference.fresh(0, axis + 2)));
+        return Ok(vec![ValueType::new(inference.element(0)?, shape)]);
+    }
+    let pads = node.ints("pads").map_or_else(|| vec![0; 2 * spatial.len()], <[i64]>::to_vec);
+    let added = node.ints("output_padding").map_or_else(|| vec![0; spatial.len()], <[i64]>::to_vec);
+    let (front, behind) = pads.split_at_checked(spatial.len()).unwrap_or_default();
+    let sides = front.iter().zip(behind).zip(&added);
+    for ((axis, dim), ((front, behind), added)) in window.axes.iter().zip(spatial).zip(sides) {
+        // Cutting what was padded, and a kernel's extent, leave this beyond (size − 1)·stride.
+        let extra = axis.span().saturating_add(*added).saturating_sub(front + behind);
+        shape.push(match dim.known().and_then(|size| i64::try_from(size).ok()) {
+            Some(size) => {
+                let size =
+                    size.checked_sub(1).and_then(|s| s.checked_mul(axis.stride)).and_then(|s| s.checked_add(extra));
+                match size.and_then(|size| u64::try_from(size).ok()) {
+                    Some(size) => Dim::Known(size),
+                    None => return wrong("its output would have no elements"),
+                }
+            }
+            None if axis.stride == 1 && extra == 1 => dim.clone(),
+            None => derived("stretched", &[&dim.to_string(), &axis.stride.to_string(), &extra.to_string()], ""),
+        });
+    }
+    Ok(vec![ValueType::new(inference.element(0)?, shape)])
+}
+
+/// Linear in the input; its adjoint is the convolution with the same weight.
+fn conv_transpose(builder: &mut Builder, site: &Site) -> Result<Map> {
+    if site.input != 0 {
+        return weight_or_bias(builder, site);
+    }
+    let node = site.node;
+    if !matches!(node.text("auto_pad"), None | Some("NOTSET")) || node.ints("output_shape").is_some() {
+        return Err(site.refuse("its padding is automatic; export it with explicit pads"));
+    }
+    let weight = site.operand(1)?.to_owned();
+    known_window(builder, site, &weight)?;
+    let (forward, mut backward) = (node.clone(), node.clone());
+    backward.op = "Conv".to_owned();
+    backward.attributes.retain(|name, _| matches!(name.as_str(), "strides" | "dilations" | "group" | "pads"));
+    let kernel = weight.clone();
+    Ok(Pair::of(
+        move |builder, tangent| same_node(builder, &forward, tangent, &kernel),
+        move |builder, cotangent| same_node(builder, &backward, cotangent, &weight),
+    ))
+}
