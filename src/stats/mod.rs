@@ -1,5 +1,22 @@
-//! Statistics: seeded resampling, intervals, nulls, correlations.
+//! Statistics: seeded resampling, intervals, nulls, correlations, and the decompositions that the measures share.
+//!
+//! Pure: no I/O, no clock, no global randomness. The same inputs and seed give the same bits, whatever the thread count.
 
+mod correlation;
+mod decomposition;
+mod error;
 mod estimate;
+mod product;
+mod random;
+mod resampling;
 
-pub use estimate::{Confidence, Estimate, ShuffledNull};
+pub use correlation::{kendall, pearson, spearman};
+pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue};
+pub use error::Error;
+pub use estimate::{Confidence, Estimate, ShuffledNull, quantile};
+pub(crate) use product::accumulate_product;
+pub use product::product;
+pub use random::{
+    Purpose, below, cyclic_permutation, permutation, random_sign, standard_normal, stream, unit_interval,
+};
+pub use resampling::Resamples;

@@ -1,0 +1,167 @@
+//! alpha1, alpha2 and combined: how an attack made on model 1 moves model 2 (Liang et al. 2021, section 3).
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+
+use super::{
+    Error,
+    error::{check_finite, check_samples},
+    outer_mean::OuterPairs,
+};
+use crate::{
+    attack::DEAD_LENGTH,
+    limits::NULL_SHUFFLES,
+    stats::{Estimate, Purpose, Resamples, ShuffledNull, below, stream},
+};
+
+/// Output changes of the two models, a row a sample, first-order or measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Deviations<'a> {
+    /// Δ_{1→1}: of model 1 under its own attack, (N, d1).
+    pub white: ArrayView2<'a, f64>,
+    /// Δ_{1→2}: of model 2 under model 1's attack, (N, d2).
+    pub black: ArrayView2<'a, f64>,
+    /// Δ_{2→2}: of model 2 under its own attack, (N, d2).
+    pub black_own: ArrayView2<'a, f64>,
+}
+
+/// Whether the sign of the attack means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttackSign {
+    /// The virtual attack: δ and −δ are equally good, so the shuffled null draws signs at random.
+    Arbitrary,
+    /// FGSM, PGD: −δ lowers the loss that δ raises, so the shuffled null keeps the signs.
+    Meaningful,
+}
+
+/// What the caller knows about unrelated models.
+#[derive(Clone, Copy, Debug)]
+pub struct Nulls<'a> {
+    pub sign: AttackSign,
+    /// alpha1 of a random direction, as [`alpha1_floor`] gives it; `None` where unknown.
+    pub alpha1_floor: Option<f64>,
+    /// Deviations of model 2 at each sample under model 1's attack on *another* sample, (N, d2); `None` where unknown.
+    pub mispaired: Option<ArrayView2<'a, f64>>,
+}
+
+/// The three alphas of one direction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alphas {
+    /// E[‖Δ_{1→2}‖ / ‖Δ_{2→2}‖].
+    pub alpha1: Estimate,
+    /// ‖E[û_{1→1} û_{1→2}ᵀ]‖_F, 0..1.
+    pub alpha2: Estimate,
+    /// ‖E[alpha1(x) û_{1→1} û_{1→2}ᵀ]‖_F.
+    pub combined: Estimate,
+    /// Samples whose own attack, of model 1 or of model 2, moves nothing: they take no part in the means.
+    pub n_dead_samples: usize,
+}
+
+/// Computes the alphas of the attack 1 → 2, with intervals, floors and shuffled nulls.
+///
+/// A sample is dead where Δ_{1→1} or Δ_{2→2} is zero. Where only Δ_{1→2} is zero, model 2 stands still under an attack that
+/// works: the sample counts, with a ratio of 0 and no direction.
+///
+/// Floors for unrelated models with n live samples, each the root mean square over random signs: alpha2 1/√n, combined
+/// √(E[alpha1(x)²]/n). The shuffled nulls re-pair Δ_{1→1}(x) with Δ_{1→2}(x′); that of alpha1 resamples
+/// the ratios that `nulls.mispaired` gives.
+///
+/// # Errors
+/// When the rows do not belong together, a number is not finite, or every sample is dead.
+pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamples) -> Result<Alphas, Error> {
+    check(deviations, nulls, resamples.n_samples())?;
+    let (white, black, own) = (lengths(deviations.white), lengths(deviations.black), lengths(deviations.black_own));
+    let ratios: Vec<Option<f64>> = white
+        .iter()
+        .zip(&black)
+        .zip(&own)
+        .map(|((&white, &black), &own)| (white > DEAD_LENGTH && own > DEAD_LENGTH).then(|| black / own))
+        .collect();
+    let (live, live_ratios): (Vec<usize>, Vec<f64>) =
+        ratios.iter().enumerate().filter_map(|(sample, ratio)| ratio.map(|ratio| (sample, ratio))).unzip();
+    if live.is_empty() {
+        return Err(Error::AllDead);
+    }
+    let n_dead_samples = ratios.len() - live.len();
+    let mut alpha1 = resamples.mean_of_live(&ratios)?;
+    alpha1.null_floor = nulls.alpha1_floor;
+    alpha1.shuffled = nulls.mispaired.and_then(|mispaired| {
+        let ratios = lengths(mispaired) / &own;
+        mean_null(
+            &live.iter().filter_map(|&sample| ratios.get(sample).copied()).collect::<Vec<_>>(),
+            live.len(),
+            resamples,
+        )
+    });
+
+    let pairs = OuterPairs {
+        left: unit_rows(deviations.white, white.view(), &live),
+        right: unit_rows(deviations.black, black.view(), &live),
+        live,
+    };
+    let (ones, ratios) = (Array1::ones(live_ratios.len()), Array1::from(live_ratios));
+    let level = resamples.confidence().level;
+    let weightings = [ones.view(), ratios.view()];
+    let shuffled = pairs.shuffled_norms(&weightings, nulls.sign, NULL_SHUFFLES, resamples.seed());
+    let estimates = pairs.norms_of_means(&weightings, resamples);
+    let mut estimates =
+        estimates.into_iter().zip(shuffled).zip(weightings).map(|((estimate, shuffled), weights)| Estimate {
+            null_floor: Some(pairs.squared_lengths(weights).sqrt() / weights.len() as f64),
+            shuffled: ShuffledNull::of(shuffled, level),
+            ..estimate
+        });
+    let (Some(alpha2), Some(combined)) = (estimates.next(), estimates.next()) else { return Err(Error::AllDead) };
+    Ok(Alphas { alpha1, alpha2, combined, n_dead_samples })
+}
+
+fn check(deviations: &Deviations<'_>, nulls: &Nulls<'_>, n_samples: usize) -> Result<(), Error> {
+    let Deviations { white, black, black_own } = *deviations;
+    let expected = black_own.ncols();
+    for (what, rows, expected) in [
+        ("model 1's own deviation", white, white.ncols()),
+        ("model 2's deviation under model 1's attack", black, expected),
+        ("model 2's own deviation", black_own, expected),
+        ("model 2's deviation under another sample's attack", nulls.mispaired.unwrap_or(black_own), expected),
+    ] {
+        check_samples(what, n_samples, rows.nrows())?;
+        check_finite(what, rows)?;
+        if rows.ncols() != expected {
+            return Err(Error::RowLength { what, expected, found: rows.ncols() });
+        }
+    }
+    Ok(())
+}
+
+/// alpha1 of a random direction, to first order: E[‖J₂‖_F/(√n ‖Δ_{2→2}‖)] over the samples where model 2 responds.
+///
+/// `energies` holds ‖J₂‖²_F of each sample, `own` Δ_{2→2} = J₂ v₂ (N, d2), and n is the number of pixels: a uniformly random
+/// unit direction moves model 2 by ‖J₂‖_F/√n in root mean square. `None` where model 2 responds nowhere.
+pub fn alpha1_floor(energies: ArrayView1<'_, f64>, own: ArrayView2<'_, f64>, n_pixels: usize) -> Option<f64> {
+    let pixels = n_pixels.max(1) as f64;
+    let own = lengths(own);
+    let live = energies.iter().zip(&own).filter(|(_, own)| **own > DEAD_LENGTH);
+    let ratios: Vec<f64> = live.map(|(energy, own)| (energy / pixels).sqrt() / own).collect();
+    (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64)
+}
+
+/// Means of `n` draws with replacement from `values`, [`NULL_SHUFFLES`] of them, summarised; `None` without values.
+pub(super) fn mean_null(values: &[f64], n: usize, resamples: &Resamples) -> Option<ShuffledNull> {
+    if values.is_empty() || !values.iter().all(|value| value.is_finite()) {
+        return None;
+    }
+    let means = (0..NULL_SHUFFLES as u64).map(|draw| {
+        let mut rng = stream(resamples.seed(), Purpose::Mispairing, draw);
+        let sum: f64 = (0..n).filter_map(|_| values.get(below(&mut rng, values.len()))).sum();
+        sum / n as f64
+    });
+    ShuffledNull::of(means.collect(), resamples.confidence().level)
+}
+
+fn lengths(rows: ArrayView2<'_, f64>) -> Array1<f64> {
+    rows.map_axis(Axis(1), |row| row.dot(&row).sqrt())
+}
+
+/// The rows of the live samples, scaled to unit length; a zero row stays zero.
+fn unit_rows(rows: ArrayView2<'_, f64>, lengths: ArrayView1<'_, f64>, live: &[usize]) -> Array2<f64> {
+    let factors = lengths.select(Axis(0), live).mapv(|length| if length > DEAD_LENGTH { 1.0 / length } else { 0.0 });
+    rows.select(Axis(0), live) * factors.insert_axis(Axis(1))
+}

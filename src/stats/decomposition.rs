@@ -1,0 +1,192 @@
+//! Dense decompositions in f64, sequential and so independent of the thread count.
+//!
+//! Only this file and `product` name faer.
+
+use faer::{
+    Mat, Par,
+    dyn_stack::{MemBuffer, MemStack},
+    linalg::{
+        cholesky::llt::factor as cholesky,
+        evd::{self, ComputeEigenvectors},
+        svd::{self, ComputeSvdVectors},
+    },
+};
+use ndarray::{Array1, Array2, ArrayView2};
+
+use super::Error;
+
+/// Eigenvalues and eigenvectors of a symmetric matrix.
+#[derive(Clone, Debug)]
+pub struct SymmetricEigen {
+    /// Largest first.
+    pub values: Array1<f64>,
+    /// (d, d), an eigenvector a column, in the order of the values.
+    pub vectors: Array2<f64>,
+}
+
+impl SymmetricEigen {
+    /// Decomposes `matrix` (d, d), of which the lower triangle is read.
+    ///
+    /// # Errors
+    /// When the iteration does not converge, which finite entries of sane range never cause.
+    pub fn of(matrix: ArrayView2<'_, f64>) -> Result<Self, Error> {
+        let d = matrix.nrows();
+        let failed = Error::NoConvergence { rows: d, columns: matrix.ncols() };
+        if matrix.ncols() != d || !matrix.iter().all(|x| x.is_finite()) {
+            return Err(failed);
+        }
+        if d == 0 {
+            return Ok(SymmetricEigen { values: Array1::zeros(0), vectors: Array2::zeros((0, 0)) });
+        }
+        let matrix = to_faer(matrix);
+        let mut vectors = Mat::zeros(d, d);
+        let mut values = Mat::zeros(d, 1);
+        let need = evd::self_adjoint_evd_scratch::<f64>(d, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+        evd::self_adjoint_evd(
+            matrix.as_ref(),
+            values.col_mut(0).as_diagonal_mut(),
+            Some(vectors.as_mut()),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(need)),
+            Default::default(),
+        )
+        .map_err(|_| failed)?;
+        // faer gives ascending order.
+        Ok(SymmetricEigen {
+            values: Array1::from_shape_fn(d, |i| *values.get(d - 1 - i, 0)),
+            vectors: Array2::from_shape_fn((d, d), |(row, i)| *vectors.get(row, d - 1 - i)),
+        })
+    }
+
+    /// Number of eigenvalues above `cut` times the largest.
+    pub fn rank(&self, cut: f64) -> usize {
+        let bound = self.values.first().copied().unwrap_or(0.0) * cut;
+        self.values.iter().take_while(|&&value| value > bound && value > 0.0).count()
+    }
+
+    /// W (d, r) with W Wᵀ the Moore-Penrose inverse of a positive semidefinite matrix: the eigenvectors, each divided by
+    /// the root of its eigenvalue. Eigenvalues up to `cut` times the largest count as zero.
+    pub fn inverse_root(&self, cut: f64) -> Array2<f64> {
+        let rank = self.rank(cut);
+        Array2::from_shape_fn((self.vectors.nrows(), rank), |(row, i)| {
+            self.vectors.get((row, i)).copied().unwrap_or(0.0) / self.values.get(i).copied().unwrap_or(1.0).sqrt()
+        })
+    }
+}
+
+/// The largest eigenvalue of a symmetric matrix (d, d), of which the lower triangle is read; 0 for an empty one.
+///
+/// # Errors
+/// When the iteration does not converge, which finite entries of sane range never cause.
+pub fn largest_eigenvalue(matrix: ArrayView2<'_, f64>) -> Result<f64, Error> {
+    let d = matrix.nrows();
+    let failed = Error::NoConvergence { rows: d, columns: matrix.ncols() };
+    if matrix.ncols() != d || !matrix.iter().all(|x| x.is_finite()) {
+        return Err(failed);
+    }
+    if d == 0 {
+        return Ok(0.0);
+    }
+    let mut values = Mat::zeros(d, 1);
+    let need = evd::self_adjoint_evd_scratch::<f64>(d, ComputeEigenvectors::No, Par::Seq, Default::default());
+    evd::self_adjoint_evd(
+        to_faer(matrix).as_ref(),
+        values.col_mut(0).as_diagonal_mut(),
+        None,
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(need)),
+        Default::default(),
+    )
+    .map_err(|_| failed)?;
+    Ok(*values.get(d - 1, 0))
+}
+
+/// Left singular vectors and singular values of a matrix, without the right ones.
+#[derive(Clone, Debug)]
+pub struct LeftSingular {
+    /// (rows, min(rows, columns)), orthonormal columns.
+    pub left: Array2<f64>,
+    /// Largest first.
+    pub values: Array1<f64>,
+}
+
+impl LeftSingular {
+    /// Decomposes `matrix` (rows, columns).
+    ///
+    /// # Errors
+    /// When the iteration does not converge, which finite entries of sane range never cause.
+    pub fn of(matrix: ArrayView2<'_, f64>) -> Result<Self, Error> {
+        let (rows, columns) = matrix.dim();
+        let failed = Error::NoConvergence { rows, columns };
+        if !matrix.iter().all(|x| x.is_finite()) {
+            return Err(failed);
+        }
+        let size = rows.min(columns);
+        if size == 0 {
+            return Ok(LeftSingular { left: Array2::zeros((rows, 0)), values: Array1::zeros(0) });
+        }
+        let matrix = to_faer(matrix);
+        let mut left = Mat::zeros(rows, size);
+        let mut values = Mat::zeros(size, 1);
+        let need = svd::svd_scratch::<f64>(
+            rows,
+            columns,
+            ComputeSvdVectors::Thin,
+            ComputeSvdVectors::No,
+            Par::Seq,
+            Default::default(),
+        );
+        svd::svd(
+            matrix.as_ref(),
+            values.col_mut(0).as_diagonal_mut(),
+            Some(left.as_mut()),
+            None,
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(need)),
+            Default::default(),
+        )
+        .map_err(|_| failed)?;
+        Ok(LeftSingular {
+            left: Array2::from_shape_fn((rows, size), |(row, i)| *left.get(row, i)),
+            values: Array1::from_shape_fn(size, |i| *values.get(i, 0)),
+        })
+    }
+}
+
+/// L⁻¹ B for the Cholesky factor L of `matrix` M (d, d), positive definite: the product of its transpose with itself is
+/// Bᵀ M⁻¹ B.
+///
+/// `None` where the matrix is not safely positive definite: a pivot of L below `pivot_cut` times the largest.
+pub fn half_solve(matrix: ArrayView2<'_, f64>, right: ArrayView2<'_, f64>, pivot_cut: f64) -> Option<Array2<f64>> {
+    let d = matrix.nrows();
+    if d == 0 || matrix.ncols() != d || right.nrows() != d {
+        return None;
+    }
+    let mut factor = to_faer(matrix);
+    let need = cholesky::cholesky_in_place_scratch::<f64>(d, Par::Seq, Default::default());
+    cholesky::cholesky_in_place(
+        factor.as_mut(),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(need)),
+        Default::default(),
+    )
+    .ok()?;
+    let pivots = (0..d).map(|i| *factor.get(i, i));
+    let (smallest, largest) =
+        pivots.fold((f64::INFINITY, 0.0_f64), |(low, high), pivot| (low.min(pivot), high.max(pivot)));
+    if smallest <= largest * pivot_cut {
+        return None;
+    }
+    let mut solution = to_faer(right);
+    faer::linalg::triangular_solve::solve_lower_triangular_in_place(factor.as_ref(), solution.as_mut(), Par::Seq);
+    Some(Array2::from_shape_fn(right.dim(), |(row, column)| *solution.get(row, column)))
+}
+
+fn to_faer(matrix: ArrayView2<'_, f64>) -> Mat<f64> {
+    let mut copy = Mat::zeros(matrix.nrows(), matrix.ncols());
+    for (to, from) in copy.col_iter_mut().zip(matrix.columns()) {
+        to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+    }
+    copy
+}

@@ -1,0 +1,194 @@
+//! The bootstrap over samples, and the intervals made from it.
+//!
+//! One [`Resamples`] serves all metrics of a call, so that they, and several sources, are compared on the same
+//! resamples. Invariant: every interval contains its value.
+
+use std::ops::RangeInclusive;
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
+
+use super::{Confidence, Error, Estimate, Purpose, below, estimate::quantile, product, stream};
+
+/// Numbers of a block of counts that are expanded to f64 at once.
+const BLOCK_NUMBERS: usize = 1 << 21;
+
+/// Bootstrap resamples of N samples (Efron 1979): for each resample, how often it drew each sample.
+#[derive(Clone, Debug)]
+pub struct Resamples {
+    confidence: Confidence,
+    seed: u64,
+    /// (resamples, samples). A count above 255 has a probability below 1e-500, and cannot occur up to 255 samples.
+    counts: Array2<u8>,
+}
+
+impl Resamples {
+    /// Draws the resamples of `n_samples` samples.
+    ///
+    /// # Errors
+    /// Without samples or resamples, or with a level outside (0, 1).
+    pub fn new(n_samples: usize, confidence: Confidence, seed: u64) -> Result<Self, Error> {
+        if n_samples == 0 {
+            return Err(Error::NoSamples);
+        }
+        if confidence.resamples == 0 {
+            return Err(Error::NoResamples);
+        }
+        if !(confidence.level > 0.0 && confidence.level < 1.0) {
+            return Err(Error::Level(confidence.level));
+        }
+        let mut counts = Array2::zeros((confidence.resamples, n_samples));
+        counts.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(resample, mut row)| {
+            let mut rng = stream(seed, Purpose::Bootstrap, resample as u64);
+            for _ in 0..n_samples {
+                if let Some(count) = row.get_mut(below(&mut rng, n_samples)) {
+                    *count = u8::saturating_add(*count, 1);
+                }
+            }
+        });
+        Ok(Resamples { confidence, seed, counts })
+    }
+
+    pub fn n_samples(&self) -> usize {
+        self.counts.ncols()
+    }
+
+    pub fn n_resamples(&self) -> usize {
+        self.counts.nrows()
+    }
+
+    pub fn confidence(&self) -> Confidence {
+        self.confidence
+    }
+
+    /// The seed that the resamples were drawn with; the nulls of the metrics use it too.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The counts in order, a block of resamples at a time, restricted to the samples `kept`: (resamples, kept).
+    pub fn blocks<'a>(&'a self, kept: &'a [usize]) -> impl Iterator<Item = Array2<f64>> + 'a {
+        let rows = (BLOCK_NUMBERS / self.n_samples()).max(1);
+        self.counts.axis_chunks_iter(Axis(0), rows).map(move |block| {
+            if kept.len() == self.n_samples() {
+                block.mapv(f64::from)
+            } else {
+                block.select(Axis(1), kept).mapv(f64::from)
+            }
+        })
+    }
+
+    /// Mean of one value per sample, with its percentile interval.
+    ///
+    /// # Errors
+    /// When the values are not one for each sample, or one is not finite.
+    pub fn mean(&self, values: &[f64]) -> Result<Estimate, Error> {
+        let values: Vec<Option<f64>> = values.iter().copied().map(Some).collect();
+        self.mean_of_live(&values)
+    }
+
+    /// Mean over the samples that have a value, with its percentile interval. Each resample averages over those of its
+    /// draws that have one.
+    ///
+    /// # Errors
+    /// When there is not one entry for each sample, a value is not finite, or no sample has one.
+    pub fn mean_of_live(&self, values: &[Option<f64>]) -> Result<Estimate, Error> {
+        if values.len() != self.n_samples() {
+            return Err(Error::Length { expected: self.n_samples(), found: values.len() });
+        }
+        if let Some(sample) = values.iter().position(|value| value.is_some_and(|value| !value.is_finite())) {
+            return Err(Error::NotFinite { sample });
+        }
+        let (live, present): (Vec<usize>, Vec<f64>) =
+            values.iter().enumerate().filter_map(|(sample, value)| value.map(|value| (sample, value))).unzip();
+        if live.is_empty() {
+            return Err(Error::NothingToAverage);
+        }
+        // Around a sample and then around the value, so that constant samples give exactly their own value.
+        let base = present.first().copied().unwrap_or(0.0);
+        let value = base + present.iter().map(|x| x - base).sum::<f64>() / present.len() as f64;
+        let deviations = Array1::from_iter(present.iter().map(|x| x - value));
+        let replicates = self.blocks(&live).flat_map(|counts| {
+            let sums = counts.dot(&deviations);
+            sums.iter().zip(counts.rows()).map(|(sum, row)| value + sum / row.sum()).collect::<Vec<_>>()
+        });
+        Ok(self.percentile(value, replicates.collect()))
+    }
+
+    /// Ratio of the means of two values per sample, `numerators`/`denominators`, transformed by `of`, with its percentile
+    /// interval. Replicates whose denominator vanishes are left out.
+    ///
+    /// # Errors
+    /// When the values are not one for each sample.
+    pub fn ratio(
+        &self,
+        numerators: ArrayView1<'_, f64>,
+        denominators: ArrayView1<'_, f64>,
+        of: impl Fn(f64) -> f64,
+    ) -> Result<Estimate, Error> {
+        let n = self.n_samples();
+        for found in [numerators.len(), denominators.len()] {
+            if found != n {
+                return Err(Error::Length { expected: n, found });
+            }
+        }
+        let value = of(numerators.sum() / denominators.sum());
+        let kept: Vec<usize> = (0..n).collect();
+        let mut replicates = Vec::with_capacity(self.counts.nrows());
+        for counts in self.blocks(&kept) {
+            let (above, under) = (counts.dot(&numerators), counts.dot(&denominators));
+            replicates.extend(above.iter().zip(&under).map(|(above, under)| of(above / under)));
+        }
+        Ok(self.percentile(value, replicates))
+    }
+
+    /// Resampled means of `features` (samples, features), a block of resamples at a time: (resamples, features) each.
+    ///
+    /// `visit` gets every row of means in order. The bootstrap of any function of moments is one matrix product this
+    /// way, in bounded memory.
+    pub fn for_each_mean(&self, features: &[ArrayView2<'_, f64>], mut visit: impl FnMut(&[ArrayView1<'_, f64>])) {
+        let n = self.n_samples();
+        let kept: Vec<usize> = (0..n).collect();
+        let widest: usize = features.iter().map(|part| part.ncols()).sum::<usize>().max(1);
+        let rows = (BLOCK_NUMBERS / widest).max(1);
+        for block in self.blocks(&kept) {
+            for counts in block.axis_chunks_iter(Axis(0), rows) {
+                let means: Vec<Array2<f64>> = features.iter().map(|part| product(counts, *part) / n as f64).collect();
+                for resample in 0..counts.nrows() {
+                    let parts: Vec<ArrayView1<'_, f64>> = means.iter().map(|part| part.row(resample)).collect();
+                    visit(&parts);
+                }
+            }
+        }
+    }
+
+    /// Percentile interval of a statistic that is unbiased under resampling, such as a mean.
+    ///
+    /// Where the few or skewed replicates leave the value outside, the nearer end moves to it. Replicates that are not
+    /// finite (a resample without a usable sample) are left out; without any, the interval is the value.
+    pub fn percentile(&self, value: f64, replicates: Vec<f64>) -> Estimate {
+        let replicates = ascending(replicates);
+        let tail = (1.0 - self.confidence.level) / 2.0;
+        let lower = quantile(&replicates, tail).unwrap_or(value).min(value);
+        let upper = quantile(&replicates, 1.0 - tail).unwrap_or(value).max(value);
+        Estimate { value, lower, upper, null_floor: None, shuffled: None }
+    }
+
+    /// Percentile interval of a statistic that resampling biases, such as a share explained by a fit, which is larger on
+    /// the fewer distinct samples of a resample: the replicates are shifted so that their median is the value, then
+    /// clipped to `range`.
+    ///
+    /// So the interval tells the spread around the value at this sample count; what a fit gains by chance at this count
+    /// is in the value and stays in it.
+    pub fn recentred(&self, value: f64, replicates: Vec<f64>, range: RangeInclusive<f64>) -> Estimate {
+        let replicates = ascending(replicates);
+        let shift = value - quantile(&replicates, 0.5).unwrap_or(value);
+        let shifted = replicates.iter().map(|x| (x + shift).clamp(*range.start(), *range.end())).collect();
+        self.percentile(value, shifted)
+    }
+}
+
+fn ascending(mut replicates: Vec<f64>) -> Vec<f64> {
+    replicates.retain(|value| value.is_finite());
+    replicates.sort_by(f64::total_cmp);
+    replicates
+}

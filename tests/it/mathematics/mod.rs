@@ -1,0 +1,7 @@
+//! The mathematics against independent implementations, closed forms and invariances.
+
+mod attack;
+mod knowledge;
+mod metric;
+mod stats;
+mod support;
