@@ -1,4 +1,27 @@
 //! Models on disk: names, manifests, digests, immutable snapshots.
+//!
+//! A model is a sub-folder `<name>/model.onnx` with an optional `model.toml` beside it, or a bare `<name>.onnx`. The
+//! folders are looked at anew on every call, so that a file that was added, replaced or removed counts at once; a
+//! [`Snapshot`] that is in use stays as it was. Nothing here parses ONNX.
+
+mod cache;
+mod manifest;
+mod name;
+mod shelf;
+mod snapshot;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub use cache::VersionCache;
+pub use manifest::{Features, InputManifest, Layout, Manifest, ManifestError, Normalisation, OutputManifest};
+pub use name::{Name, NameError, close_names};
+pub use shelf::{Listed, Located, Placement, Shelf, ShelfError, Stamp};
+pub use snapshot::{Digest, Snapshot};
+
+use crate::{
+    error::{Error, Reason},
+    limits,
+};
 
 /// What a model's output means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -10,4 +33,86 @@ pub enum OutputKind {
     Embedding,
     /// A value for each place of a map.
     Dense,
+}
+
+/// Why a model cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("{file} is empty; put an ONNX model there")]
+    Empty { file: String },
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Error {
+        let reason = match &error {
+            RegistryError::Shelf(ShelfError::NotFound { .. } | ShelfError::BadName { .. }) => Reason::ModelNotFound,
+            _ => Reason::ModelInvalid,
+        };
+        Error::new(reason, error.to_string())
+    }
+}
+
+/// The version of a model: its file's stamp and its manifest's.
+type Version = (Stamp, Option<Stamp>);
+
+/// The models of some folders. Shared by all calls.
+#[derive(Debug)]
+pub struct Registry {
+    shelf: Shelf,
+    snapshots: VersionCache<Version, Snapshot>,
+}
+
+impl Registry {
+    /// Opens model folders. Models are read when they are asked for.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, or a name that two files have.
+    pub fn open(folders: &[PathBuf]) -> Result<Registry, RegistryError> {
+        let placements = vec![Placement::InFolder("model.onnx"), Placement::Bare("onnx")];
+        let shelf = Shelf::open("model", placements, folders)?;
+        Ok(Registry { shelf, snapshots: VersionCache::new(limits::MODEL_CACHE_BYTES) })
+    }
+
+    /// Every name, in order, the unusable included.
+    pub fn names(&self) -> Vec<String> {
+        self.list().into_iter().map(|listed| listed.name).collect()
+    }
+
+    /// Every name, in order, with what the folder tells is wrong. [`Registry::get`] tells what is wrong with the file.
+    pub fn list(&self) -> Vec<Listed> {
+        self.shelf.list()
+    }
+
+    /// The present version of a model. Reads its file if that is new.
+    ///
+    /// # Errors
+    /// No such name, a file that cannot be read or is too large, a manifest that makes no sense.
+    pub fn get(&self, name: &str) -> Result<Arc<Snapshot>, RegistryError> {
+        let model = self.shelf.locate(name).inspect_err(|_| self.snapshots.forget(name))?;
+        // A bare `<name>.onnx` has no manifest: a `model.toml` beside it would be no particular model's.
+        let in_folder = model.placement == 0;
+        let manifest = if in_folder { model.beside("model.toml")? } else { None };
+        let version = (model.stamp()?, manifest.as_ref().map(Located::stamp).transpose()?);
+        if let Some(snapshot) = self.snapshots.get(name, &version) {
+            return Ok(snapshot);
+        }
+        let (bytes, model_stamp) = model.read(limits::MODEL_BYTES)?;
+        if bytes.is_empty() {
+            return Err(RegistryError::Empty { file: model.label });
+        }
+        let (manifest, manifest_stamp) = match manifest {
+            Some(file) => {
+                let (text, stamp) = file.read(limits::MANIFEST_BYTES)?;
+                (Manifest::parse(&file.label, &text)?, Some(stamp))
+            }
+            None => (Manifest::default(), None),
+        };
+        let snapshot = Arc::new(Snapshot::new(model.name, bytes, manifest));
+        self.snapshots.put(name, (model_stamp, manifest_stamp), &snapshot, snapshot.size_bytes());
+        Ok(snapshot)
+    }
 }
