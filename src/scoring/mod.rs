@@ -1,7 +1,18 @@
 //! Orchestration: one pair, a ranking. Validates requests in the domain's terms, runs models tile by tile and hands
 //! what they gave to the mathematics.
 
+mod attack_plan;
+mod calls;
+mod describe;
+mod interface;
+mod knowledge;
+mod network;
+mod pair;
+mod passes;
+mod perturb;
+mod ranking;
 mod scorer;
 pub mod types;
 
-pub use scorer::Scorer;
+pub use calls::Scoring;
+pub use scorer::{Scorer, ScorerConfig};

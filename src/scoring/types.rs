@@ -2,6 +2,8 @@
 
 pub use crate::{
     attack::Norm,
+    knowledge::{AffineFit, LinearProbe},
+    metric::GradientMatching,
     registry::OutputKind,
     stats::{Confidence, Estimate, ShuffledNull},
 };
@@ -148,38 +150,12 @@ pub struct LossScores {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct GradientMatching {
-    pub distance: Estimate,
-    pub explained: Estimate,
-}
-
-#[derive(Clone, Debug, PartialEq)]
 pub struct KnowledgeScores {
     pub function_matching: Option<AffineFit>,
     pub affine_transfer: Option<AffineFit>,
     pub linear_probe: Option<LinearProbe>,
     pub n_parameters: u64,
     pub skipped: Vec<(KnowledgeMeasure, String)>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct AffineFit {
-    pub distance: Estimate,
-    pub r2: Estimate,
-    pub held_out_distance: Estimate,
-    pub held_out_r2: Estimate,
-    pub ridge: f64,
-    pub n_features: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct LinearProbe {
-    pub accuracy: Estimate,
-    pub cross_entropy: Estimate,
-    pub l2: f64,
-    pub folds: usize,
-    pub n_features: usize,
-    pub majority_accuracy: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -214,7 +190,7 @@ pub struct DroppedSamples {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RankingEvent {
     Progress(Progress),
-    Row { source_model: String, scores: PairScores },
+    Row { source_model: String, scores: Box<PairScores> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,5 +4,8 @@ mod dataset;
 mod gradient;
 mod mathematics;
 mod registry;
+mod report;
 mod runtime;
+mod scoring;
+mod server_process;
 mod support;

@@ -1,0 +1,142 @@
+//! What a ranking says, in plain words and numbers that a person reads.
+
+use super::{RankingReport, ReportedSource};
+use crate::stats::Estimate;
+
+/// What every reader of a ranking should know, whatever it says.
+pub const CAVEATS: &[&str] = &[
+    "No single metric finds the best source everywhere. Read the columns side by side, and prefer a source that several \
+     of them favour.",
+    "Intervals tell how much the numbers depend on which samples were drawn. They do not cover how the models happened \
+     to be trained, nor the choice of the reference.",
+    "Smooth models make small attack effects: adversarial metrics reflect smoothness as well as shared knowledge.",
+    "The number of parameters is shown because a ranking by size alone beats many scores.",
+    "Chance is the larger of two levels: what unrelated models give at this number of samples, and what is left when the \
+     pairing of samples is shuffled. A value whose interval reaches down to it shows nothing.",
+];
+
+/// Most names of sources that a sentence lists.
+const LISTED: usize = 3;
+/// Fewer sources than this give a rank correlation that chance alone often makes perfect.
+const FEW_SOURCES: usize = 5;
+
+/// The finding, most important sentence first.
+pub fn sentences(report: &RankingReport) -> Vec<String> {
+    let Some((best, others)) = report.sources.split_first() else {
+        return vec!["No source could be ranked; the reasons are listed below.".to_owned()];
+    };
+    let mut sentences = vec![leader(report, best, others.len() + 1)];
+    let rivals: Vec<&str> = others
+        .iter()
+        .filter(|other| other.value.upper >= best.value.lower)
+        .map(|other| other.model.name.as_str())
+        .collect();
+    if !rivals.is_empty() {
+        let (verb, noun) = if rivals.len() == 1 { ("overlaps", "The interval") } else { ("overlap", "The intervals") };
+        sentences.push(format!(
+            "{noun} of {} {verb} with that of {}: these {} samples do not tell them apart for certain.",
+            list(&rivals),
+            best.model.name,
+            report.n_samples
+        ));
+    }
+    sentences.extend(above_chance(&report.sources));
+    let counted = |of: fn(&ReportedSource) -> Option<Estimate>| report.sources.iter().filter_map(of).count();
+    let measures = [
+        ("linear-probe accuracy", report.spearman_linear_probe, counted(|source| source.linear_probe_accuracy)),
+        ("function-matching R²", report.spearman_function_matching, counted(|source| source.function_matching_r2)),
+    ];
+    sentences.extend(measures.into_iter().filter_map(|(measure, spearman, n)| Some(agreement(measure, spearman?, n))));
+    sentences
+}
+
+fn leader(report: &RankingReport, best: &ReportedSource, n_sources: usize) -> String {
+    let among =
+        if n_sources == 1 { "is the only source ranked".to_owned() } else { format!("leads {n_sources} sources") };
+    format!(
+        "{} {among} by {}: {} ({} % interval {} to {}).",
+        best.model.name,
+        report.metric,
+        number(best.value.value),
+        percent(report.confidence_level),
+        number(best.value.lower),
+        number(best.value.upper)
+    )
+}
+
+/// How many sources chance explains, where the level of chance is known.
+fn above_chance(sources: &[ReportedSource]) -> Option<String> {
+    let judged: Vec<bool> =
+        sources.iter().filter_map(|source| Some(source.value.lower > chance(&source.value)?)).collect();
+    let n_judged = judged.len();
+    match judged.iter().filter(|&&above| above).count() {
+        _ if n_judged == 0 => None,
+        0 => Some("No source is clearly above chance, so the order is not to be relied on.".to_owned()),
+        above if above == n_judged => Some("Every source is clearly above chance.".to_owned()),
+        above => Some(format!("{above} of {n_judged} sources are clearly above chance.")),
+    }
+}
+
+fn agreement(measure: &str, spearman: f64, n_sources: usize) -> String {
+    let numbers = format!("Spearman {spearman:.2} over {n_sources} sources");
+    if n_sources < FEW_SOURCES {
+        return format!(
+            "Whether the combined score predicts {measure} cannot be told from so few sources ({numbers})."
+        );
+    }
+    let verdict = match spearman {
+        rho if rho >= 0.7 => "goes well together with",
+        rho if rho >= 0.3 => "partly goes together with",
+        rho if rho > -0.3 => "says little about",
+        _ => "runs against",
+    };
+    format!("Over these sources the combined score {verdict} {measure} ({numbers}).")
+}
+
+/// The level that a value must exceed to mean anything.
+pub fn chance(estimate: &Estimate) -> Option<f64> {
+    let shuffled = estimate.shuffled.map(|null| null.upper);
+    match (estimate.null_floor, shuffled) {
+        (Some(floor), Some(shuffled)) => Some(floor.max(shuffled)),
+        (floor, shuffled) => floor.or(shuffled),
+    }
+}
+
+/// A value with as many decimals as its size deserves.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => "–".to_owned(),
+        0.0 => "0".to_owned(),
+        size if size >= 0.0995 => format!("{value:.3}"),
+        size if size >= 0.000_995 => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// A share as a percentage without needless decimals.
+pub fn percent(share: f64) -> String {
+    let text = format!("{:.2}", 100.0 * share);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A count, in thousands and millions.
+pub fn count(n: u64) -> String {
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
+        _ => format!("{:.1} G", n as f64 / 1e9),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [front @ .., last] if names.len() <= LISTED => format!("{} and {last}", front.join(", ")),
+        _ => {
+            let shown: Vec<&str> = names.iter().take(LISTED - 1).copied().collect();
+            format!("{} and {} more", shown.join(", "), names.len() - shown.len())
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What the transport asks of the domain: one method a call, synchronous, cancellable.
+//!
+//! [`super::Scorer`] is the real one; tests of the transport bring a fake.
+
+use crate::{cancel::Cancel, error::Result, scoring::types::*};
+
+/// The service's functions. Each may run for long: callers keep them off async executors.
+pub trait Scoring: Send + Sync + 'static {
+    /// Scores one pair.
+    ///
+    /// # Errors
+    /// Any [`Reason`](crate::error::Reason) that a request can bring about.
+    fn score(&self, request: &PairRequest, cancel: &Cancel) -> Result<PairScores>;
+
+    /// Ranks sources; rows and progress go to `on_event` as they come, rows in the order of the request.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`].
+    fn rank(
+        &self,
+        request: &RankingRequest,
+        on_event: &mut (dyn FnMut(RankingEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<Ranking>;
+
+    /// Every model, in order of name.
+    fn models(&self) -> Vec<ModelDescription>;
+
+    /// One model by name.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`, or `MODEL_INVALID` for a file that cannot be read at all.
+    fn model(&self, name: &str) -> Result<ModelDescription>;
+
+    /// Tells whether a model can be differentiated; runs nothing.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`, `MODEL_INVALID`.
+    fn check(&self, name: &str) -> Result<ModelCheck>;
+
+    /// Derives a gradient graph, as ONNX bytes.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`, `MODEL_INVALID`, `MODEL_NOT_DIFFERENTIABLE`, or `OPTION_OUT_OF_RANGE` for a tensor that the model
+    /// does not have.
+    fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>>;
+
+    /// Every dataset, in order of name.
+    fn datasets(&self) -> Vec<DatasetDescription>;
+
+    /// One dataset by name.
+    ///
+    /// # Errors
+    /// `DATASET_NOT_FOUND`, `DATASET_INVALID`.
+    fn dataset(&self, name: &str) -> Result<DatasetDescription>;
+}

@@ -1,0 +1,140 @@
+//! What is told about models without running them.
+
+use crate::{
+    dataset::Dataset,
+    error::{Error, Reason, Result},
+    gradient::{self, Graph, Port},
+    registry::{Features, Snapshot},
+    scoring::types::*,
+};
+
+/// Reads a snapshot's graph.
+///
+/// # Errors
+/// [`Reason::ModelInvalid`].
+pub fn parse(snapshot: &Snapshot) -> Result<Graph> {
+    Graph::parse(snapshot.bytes().clone())
+        .map_err(|cause| Error::new(Reason::ModelInvalid, format!("model `{}`: {cause}", snapshot.name())))
+}
+
+/// Describes a model from its file.
+pub fn model(snapshot: &Snapshot) -> ModelDescription {
+    let manifest = snapshot.manifest();
+    let mut description = ModelDescription {
+        name: snapshot.name().to_owned(),
+        summary: manifest.summary.clone(),
+        digest: snapshot.digest().to_string(),
+        n_parameters: 0,
+        output_kind: manifest.output.kind,
+        classes: manifest.output.classes.clone(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        features: String::new(),
+        size_bytes: snapshot.size_bytes(),
+        problem: String::new(),
+    };
+    match parse(snapshot) {
+        Ok(graph) => {
+            description.n_parameters = graph.n_parameters();
+            description.inputs = graph.inputs().iter().map(tensor).collect();
+            description.outputs = graph.outputs().iter().map(tensor).collect();
+            description.features = match &manifest.output.features {
+                Features::Tensor(name) => name.clone(),
+                Features::Auto => graph.features().unwrap_or_default(),
+            };
+        }
+        Err(error) => description.problem = error.message,
+    }
+    description
+}
+
+/// A model that cannot even be opened.
+pub fn unusable(name: &str, problem: String) -> ModelDescription {
+    ModelDescription {
+        name: name.to_owned(),
+        summary: String::new(),
+        digest: String::new(),
+        n_parameters: 0,
+        output_kind: None,
+        classes: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        features: String::new(),
+        size_bytes: 0,
+        problem,
+    }
+}
+
+/// Lists everything that stands in the way of a model's gradients.
+///
+/// # Errors
+/// [`Reason::ModelInvalid`].
+pub fn check(snapshot: &Snapshot) -> Result<ModelCheck> {
+    let graph = parse(snapshot)?;
+    let obstacles = gradient::check(&graph)
+        .into_iter()
+        .map(|obstacle| Obstacle {
+            node: obstacle.node,
+            operator: obstacle.operator,
+            reason: obstacle.reason,
+            inputs: obstacle.inputs,
+        })
+        .collect();
+    Ok(ModelCheck { model: model(snapshot), opset: graph.opset(), obstacles, operators: graph.operator_counts() })
+}
+
+/// Derives a gradient graph, as ONNX bytes.
+///
+/// # Errors
+/// [`Reason::ModelInvalid`], [`Reason::ModelNotDifferentiable`], [`Reason::OptionOutOfRange`] for a tensor that the
+/// model does not have.
+pub fn gradient_graph(snapshot: &Snapshot, request: &GradientRequest) -> Result<Vec<u8>> {
+    let graph = parse(snapshot)?;
+    let float_names = |ports: Vec<Port>| -> Vec<String> {
+        let is_float = |port: &Port| port.value_type.as_ref().is_none_or(|value_type| value_type.element.is_float());
+        ports.into_iter().filter(is_float).map(|port| port.name).collect()
+    };
+    let inputs = if request.inputs.is_empty() { float_names(graph.inputs()) } else { request.inputs.clone() };
+    let outputs = if request.outputs.is_empty() { float_names(graph.outputs()) } else { request.outputs.clone() };
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let derived = match request.mode {
+        GradientMode::Vjp => gradient::vjp(&graph, &inputs, &outputs),
+        GradientMode::Jvp => gradient::jvp(&graph, &inputs, &outputs),
+    };
+    let derived = derived.map_err(|cause| {
+        let reason = match cause {
+            gradient::GradientError::Request(_) => Reason::OptionOutOfRange,
+            _ => Reason::ModelNotDifferentiable,
+        };
+        Error::new(reason, format!("model `{}`: {cause}", snapshot.name()))
+    })?;
+    Ok(derived.to_onnx())
+}
+
+fn tensor(port: &Port) -> TensorDescription {
+    let value_type = port.value_type.as_ref();
+    let shape = value_type.and_then(|value_type| value_type.shape.as_ref());
+    TensorDescription {
+        name: port.name.clone(),
+        element_type: value_type.map(|value_type| value_type.element.to_string()).unwrap_or_default(),
+        shape: shape.map(|shape| shape.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+    }
+}
+
+/// Describes a dataset.
+pub fn dataset(dataset: &Dataset) -> DatasetDescription {
+    DatasetDescription {
+        name: dataset.name().to_owned(),
+        n_samples: dataset.n_samples(),
+        shape: dataset.shape().to_vec(),
+        n_classes: dataset.n_classes(),
+        target_size: dataset.target_size(),
+        problem: String::new(),
+    }
+}
+
+/// A dataset that cannot be read.
+pub fn unusable_dataset(name: String, problem: String) -> DatasetDescription {
+    DatasetDescription { name, n_samples: 0, shape: Vec::new(), n_classes: 0, target_size: 0, problem }
+}

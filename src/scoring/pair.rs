@@ -1,0 +1,180 @@
+//! One source against the reference: from the arrays of their passes to estimates.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+
+use crate::{
+    dataset::Dataset,
+    error::{Error, Reason, Result},
+    metric::{self, AttackSign, Deviations, Nulls},
+    registry::OutputKind,
+    scoring::{
+        attack_plan::AttackPlan,
+        knowledge,
+        network::Network,
+        passes::{self, ReferencePass, Setting},
+        perturb::argmax,
+        types::*,
+    },
+    stats::Resamples,
+};
+
+/// What all pairs of a call share.
+pub struct Call<'a> {
+    pub setting: &'a Setting<'a>,
+    pub options: &'a ScoreOptions,
+    pub reference: &'a Network,
+    pub reference_pass: &'a ReferencePass,
+    pub resamples: &'a Resamples,
+    pub probe_digest: String,
+    pub dropped: Vec<DroppedSamples>,
+    pub provider: &'static str,
+}
+
+/// Scores one source.
+///
+/// # Errors
+/// Those of the passes, and [`Reason::ModelExecutionFailed`] where the mathematics finds nothing to measure.
+pub fn score(call: &Call<'_>, source: &Network) -> Result<PairScores> {
+    let Call { setting, reference, reference_pass, resamples, .. } = *call;
+    let meeting = passes::meet(setting, reference, reference_pass, source)?;
+    let failed = |cause: metric::Error| {
+        let message = format!("models `{}` and `{}`: {cause}", source.name(), reference.name());
+        Error::new(Reason::ModelExecutionFailed, message)
+    };
+    let first_order = matches!(setting.plan, AttackPlan::Virtual { epsilon: None });
+    let forward = Direction {
+        white: meeting.own.view(),
+        black: meeting.on_reference.view(),
+        black_own: reference_pass.own.view(),
+        black_shuffled: meeting.on_reference_shuffled.view(),
+        jacobian_energies: first_order.then(|| meeting.grams.energy.clone()),
+    };
+    let backward = Direction {
+        white: reference_pass.own.view(),
+        black: meeting.by_reference.view(),
+        black_own: meeting.own.view(),
+        black_shuffled: meeting.by_reference_shuffled.view(),
+        jacobian_energies: first_order.then(|| meeting.grams.source_energy()),
+    };
+    let mut source_to_reference = forward.scores(call, reference.n_inputs()).map_err(failed)?;
+    let mut reference_to_source = backward.scores(call, reference.n_inputs()).map_err(failed)?;
+    if !first_order {
+        if knows_classes(reference, reference, setting.probe) {
+            source_to_reference.loss = loss(setting.probe, &reference_pass.outputs, &meeting.on_reference, resamples)?;
+        }
+        if knows_classes(source, reference, setting.probe) {
+            reference_to_source.loss = loss(setting.probe, &meeting.outputs, &meeting.by_reference, resamples)?;
+        }
+    }
+    let squared_cosines =
+        metric::squared_cosines(meeting.perturbations.view(), reference_pass.perturbations.view()).map_err(failed)?;
+    let tau1 = metric::tau1(&squared_cosines, reference.n_inputs(), &meeting.mispaired_squared_cosines, resamples)
+        .map_err(failed)?;
+    Ok(PairScores {
+        source_to_reference,
+        reference_to_source,
+        tau1,
+        gradient_matching: metric::gradient_matching(&meeting.grams, resamples).map_err(failed)?,
+        knowledge: knowledge::scores(call, source, &meeting)?,
+        provenance: provenance(call, source),
+    })
+}
+
+/// What the metrics of one direction are made of: the attack is made on model 1, read on model 2.
+struct Direction<'a> {
+    white: ArrayView2<'a, f64>,
+    black: ArrayView2<'a, f64>,
+    black_own: ArrayView2<'a, f64>,
+    /// Model 2 under the attack on another sample.
+    black_shuffled: ArrayView2<'a, f64>,
+    /// ‖J₂‖²_F of each sample, where deviations are of first order.
+    jacobian_energies: Option<Array1<f64>>,
+}
+
+impl Direction<'_> {
+    fn scores(&self, call: &Call<'_>, n_inputs: usize) -> Result<DirectionalScores, metric::Error> {
+        let sign = match call.setting.plan {
+            AttackPlan::Virtual { .. } => AttackSign::Arbitrary,
+            AttackPlan::Empirical(_) => AttackSign::Meaningful,
+        };
+        let floor_of = |energies: &Array1<f64>| metric::alpha1_floor(energies.view(), self.black_own, n_inputs);
+        let alpha1_floor = self.jacobian_energies.as_ref().and_then(floor_of);
+        let nulls = Nulls { sign, alpha1_floor, mispaired: Some(self.black_shuffled) };
+        let deviations = Deviations { white: self.white, black: self.black, black_own: self.black_own };
+        let alphas = metric::alphas(&deviations, &nulls, call.resamples)?;
+        Ok(DirectionalScores {
+            alpha1: alphas.alpha1,
+            alpha2: alphas.alpha2,
+            combined: alphas.combined,
+            tau2: metric::tau2(self.white, self.black, sign, call.resamples)?,
+            n_dead_samples: alphas.n_dead_samples,
+            loss: None,
+        })
+    }
+}
+
+/// Whether a model's outputs are logits of the probe's classes. The reference's are, if there are enough of them; a
+/// source's only if it names the same classes.
+fn knows_classes(model: &Network, reference: &Network, probe: &Dataset) -> bool {
+    let same = std::ptr::eq(model, reference)
+        || (!model.classes().is_empty() && model.classes() == reference.classes())
+        || model.reference().digest == reference.reference().digest;
+    same && probe.labels().is_some()
+        && model.output_kind() == OutputKind::Logits
+        && probe.n_classes() <= model.n_outputs()
+}
+
+/// Classification of clean and attacked samples.
+fn loss(
+    probe: &Dataset,
+    clean: &Array2<f32>,
+    deviations: &Array2<f64>,
+    resamples: &Resamples,
+) -> Result<Option<LossScores>> {
+    let Some(labels) = probe.labels() else { return Ok(None) };
+    let failed = |cause: crate::stats::Error| Error::new(Reason::ModelExecutionFailed, cause.to_string());
+    let clean = clean.mapv(f64::from);
+    let attacked = &clean + deviations;
+    let entropies = |logits: &Array2<f64>| -> Vec<f64> {
+        logits.rows().into_iter().zip(labels).map(|(row, &label)| cross_entropy(row, label as usize)).collect()
+    };
+    let fooled: Vec<Option<f64>> = clean
+        .rows()
+        .into_iter()
+        .zip(attacked.rows())
+        .zip(labels)
+        .map(|((clean, attacked), &label)| {
+            let is_right = |row: ArrayView1<'_, f64>| argmax(row.iter()) == label as usize;
+            is_right(clean).then(|| if is_right(attacked) { 0.0 } else { 1.0 })
+        })
+        .collect();
+    let fooling_rate =
+        if fooled.iter().any(Option::is_some) { Some(resamples.mean_of_live(&fooled).map_err(failed)?) } else { None };
+    Ok(Some(LossScores {
+        attack_loss: resamples.mean(&entropies(&attacked)).map_err(failed)?,
+        clean_loss: resamples.mean(&entropies(&clean)).map_err(failed)?,
+        fooling_rate,
+    }))
+}
+
+/// −log softmax(logits)[label], in nats.
+fn cross_entropy(logits: ArrayView1<'_, f64>, label: usize) -> f64 {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    sum.ln() + largest - logits.get(label).copied().unwrap_or(largest)
+}
+
+fn provenance(call: &Call<'_>, source: &Network) -> Provenance {
+    Provenance {
+        source_model: source.reference().clone(),
+        reference_model: call.reference.reference().clone(),
+        dataset: call.setting.probe.name().to_owned(),
+        probe_digest: call.probe_digest.clone(),
+        n_samples: call.setting.probe.n_samples(),
+        dropped: call.dropped.clone(),
+        seed: call.options.seed,
+        attack: call.setting.plan.resolved(&call.options.attack),
+        confidence: call.options.confidence,
+        provider: call.provider.to_owned(),
+    }
+}

@@ -1,0 +1,99 @@
+//! From the rows of a ranking to its order and its correlations.
+
+use crate::{
+    error::{Error, Reason, Result},
+    scoring::types::*,
+    stats::{kendall, pearson, spearman},
+};
+
+/// Reads one number from a pair's scores; `None` where it was not computed.
+type Measure = (&'static str, fn(&PairScores) -> Option<f64>);
+
+/// Adversarial metrics, by the path of their field in the response.
+const ADVERSARIAL: [Measure; 10] = [
+    ("source_to_reference.alpha1", |scores| Some(scores.source_to_reference.alpha1.value)),
+    ("source_to_reference.alpha2", |scores| Some(scores.source_to_reference.alpha2.value)),
+    ("source_to_reference.combined", |scores| Some(scores.source_to_reference.combined.value)),
+    ("source_to_reference.tau2", |scores| Some(scores.source_to_reference.tau2.value)),
+    ("reference_to_source.alpha1", |scores| Some(scores.reference_to_source.alpha1.value)),
+    ("reference_to_source.alpha2", |scores| Some(scores.reference_to_source.alpha2.value)),
+    ("reference_to_source.combined", |scores| Some(scores.reference_to_source.combined.value)),
+    ("reference_to_source.tau2", |scores| Some(scores.reference_to_source.tau2.value)),
+    ("symmetric.tau1", |scores| Some(scores.tau1.value)),
+    ("gradient_matching.explained", |scores| Some(scores.gradient_matching.explained.value)),
+];
+
+/// Knowledge measures, larger is better, and the size baseline.
+const KNOWLEDGE: [Measure; 4] = [
+    ("knowledge.linear_probe.accuracy", |scores| Some(scores.knowledge.linear_probe.as_ref()?.accuracy.value)),
+    ("knowledge.affine_transfer.held_out_r2", |scores| {
+        Some(scores.knowledge.affine_transfer.as_ref()?.held_out_r2.value)
+    }),
+    ("knowledge.function_matching.r2", |scores| Some(scores.knowledge.function_matching.as_ref()?.r2.value)),
+    ("knowledge.n_parameters", |scores| Some(scores.knowledge.n_parameters as f64)),
+];
+
+/// Fewest sources of which a correlation says anything.
+const FEWEST_SOURCES: usize = 3;
+
+/// The estimate that a metric ranks by; `None` where it was not computed.
+pub fn ranked_value(metric: RankingMetric, scores: &PairScores) -> Option<Estimate> {
+    let knowledge = &scores.knowledge;
+    match metric {
+        RankingMetric::CombinedReferenceToSource => Some(scores.reference_to_source.combined),
+        RankingMetric::CombinedSourceToReference => Some(scores.source_to_reference.combined),
+        RankingMetric::Alpha1ReferenceToSource => Some(scores.reference_to_source.alpha1),
+        RankingMetric::Alpha1SourceToReference => Some(scores.source_to_reference.alpha1),
+        RankingMetric::Alpha2ReferenceToSource => Some(scores.reference_to_source.alpha2),
+        RankingMetric::Alpha2SourceToReference => Some(scores.source_to_reference.alpha2),
+        RankingMetric::Tau1 => Some(scores.tau1),
+        RankingMetric::Explained => Some(scores.gradient_matching.explained),
+        RankingMetric::FunctionMatchingR2 => Some(knowledge.function_matching.as_ref()?.r2),
+        RankingMetric::LinearProbeAccuracy => Some(knowledge.linear_probe.as_ref()?.accuracy),
+    }
+}
+
+/// Orders sources by a metric, best first; ties keep the order of the rows.
+///
+/// # Errors
+/// [`Reason::OptionUnsupported`] when the metric was not computed for a source.
+pub fn ranked(rows: &[(String, PairScores)], rank_by: RankingMetric) -> Result<Vec<RankedSource>> {
+    let mut valued = Vec::with_capacity(rows.len());
+    for (name, scores) in rows {
+        let value = ranked_value(rank_by, scores).ok_or_else(|| {
+            let message =
+                format!("the metric to rank by was not computed for `{name}`; ask for its measure in knowledge");
+            Error::new(Reason::OptionUnsupported, message).at("rank_by")
+        })?;
+        valued.push((name, value));
+    }
+    valued.sort_by(|(_, left), (_, right)| right.value.total_cmp(&left.value));
+    Ok(valued
+        .into_iter()
+        .enumerate()
+        .map(|(index, (name, value))| RankedSource { source_model: name.clone(), rank: index + 1, value })
+        .collect())
+}
+
+/// Relates every adversarial metric to every knowledge measure over the sources that have both.
+pub fn correlations(rows: &[(String, PairScores)]) -> Vec<MeasureCorrelation> {
+    let mut correlations = Vec::new();
+    for (adversarial_metric, adversarial) in ADVERSARIAL {
+        for (knowledge_measure, knowledge) in KNOWLEDGE {
+            let (x, y): (Vec<f64>, Vec<f64>) =
+                rows.iter().filter_map(|(_, scores)| Some((adversarial(scores)?, knowledge(scores)?))).unzip();
+            if x.len() < FEWEST_SOURCES {
+                continue;
+            }
+            correlations.push(MeasureCorrelation {
+                adversarial_metric: adversarial_metric.to_owned(),
+                knowledge_measure: knowledge_measure.to_owned(),
+                n_sources: x.len(),
+                pearson: pearson(&x, &y),
+                spearman: spearman(&x, &y),
+                kendall: kendall(&x, &y),
+            });
+        }
+    }
+    correlations
+}

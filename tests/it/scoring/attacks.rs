@@ -1,0 +1,52 @@
+//! Empirical attacks through real networks: bounds, order of strength, labels.
+
+use transferscore::{
+    cancel::Cancel,
+    scoring::{Scoring, types::*},
+};
+
+use super::{attack, bundled, options, pair};
+
+fn score(source: &str, attack: AttackOptions) -> PairScores {
+    bundled().score(&pair(source, ScoreOptions { attack, ..options() }), &Cancel::default()).unwrap()
+}
+
+#[test]
+fn a_stronger_attack_costs_the_reference_more() {
+    let pgd = AttackOptions { epsilon: Some(0.1), steps: 10, ..attack(AttackMethod::Pgd) };
+    let fgsm = AttackOptions { epsilon: Some(0.1), ..attack(AttackMethod::Fgsm) };
+    // The reference against itself is the white-box attack.
+    let loss = |attack| score("digits-reference", attack).source_to_reference.loss.unwrap();
+    let (pgd, fgsm) = (loss(pgd), loss(fgsm));
+    assert_eq!(pgd.clean_loss.value, fgsm.clean_loss.value);
+    assert!(fgsm.attack_loss.value > 2.0 * fgsm.clean_loss.value, "{fgsm:?}");
+    assert!(pgd.attack_loss.value > fgsm.attack_loss.value, "{pgd:?} {fgsm:?}");
+    assert!(pgd.fooling_rate.unwrap().value > 0.0);
+}
+
+#[test]
+fn losses_are_told_only_for_models_that_know_the_classes() {
+    let scores = score("digits-0", AttackOptions { epsilon: Some(0.1), ..attack(AttackMethod::Fgsm) });
+    assert!(scores.source_to_reference.loss.is_some());
+    assert!(scores.reference_to_source.loss.is_none());
+}
+
+#[test]
+fn a_small_virtual_attack_agrees_with_the_first_order() {
+    let first_order = score("digits-75", attack(AttackMethod::Virtual));
+    let small = score("digits-75", AttackOptions { epsilon: Some(1e-3), ..attack(AttackMethod::Virtual) });
+    let (a, b) = (first_order.reference_to_source.alpha1.value, small.reference_to_source.alpha1.value);
+    assert!((a - b).abs() < 0.02, "{a} {b}");
+    let (a, b) = (first_order.tau1.value, small.tau1.value);
+    assert!((a - b).abs() < 1e-6, "{a} {b}");
+}
+
+#[test]
+fn losses_without_a_gradient_at_the_clean_point_still_attack() {
+    for loss in [AttackLoss::Kl, AttackLoss::SquaredDeviation] {
+        for method in [AttackMethod::Fgsm, AttackMethod::Pgd] {
+            let scores = score("digits-100", AttackOptions { loss: Some(loss), ..attack(method) });
+            assert_eq!(scores.source_to_reference.n_dead_samples, 0, "{method:?} {loss:?}");
+        }
+    }
+}

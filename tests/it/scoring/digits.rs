@@ -1,0 +1,148 @@
+//! The bundled models against the oracle's float64 values, and what the README says of them.
+
+use serde_json::Value;
+use transferscore::{
+    cancel::Cancel,
+    scoring::{Scoring, types::*},
+};
+
+use super::{bundled, options, pair};
+
+const SOURCES: [&str; 5] = ["digits-0", "digits-25", "digits-50", "digits-75", "digits-100"];
+
+fn golden() -> Value {
+    let text = std::fs::read_to_string(crate::server_process::repository("tests/golden/digits.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn assert_close(what: &str, found: f64, expected: &Value, tolerance: f64) {
+    let expected = expected.as_f64().unwrap();
+    // Written so that NaN fails.
+    assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{what}: {found}, oracle {expected}");
+}
+
+#[test]
+fn every_source_agrees_with_the_oracle() {
+    let scorer = bundled();
+    let golden = golden();
+    for source in SOURCES {
+        let mut options = options();
+        options.knowledge.ridge = Some(0.0);
+        let scores = scorer.score(&pair(source, options), &Cancel::default()).unwrap();
+        let expected = &golden["sources"][source];
+        for (direction, found) in
+            [("source_to_reference", &scores.source_to_reference), ("reference_to_source", &scores.reference_to_source)]
+        {
+            let expected = &expected[direction];
+            assert_close(&format!("{source} {direction} alpha1"), found.alpha1.value, &expected["alpha1"], 1e-5);
+            assert_close(&format!("{source} {direction} alpha2"), found.alpha2.value, &expected["alpha2"], 1e-5);
+            assert_close(&format!("{source} {direction} combined"), found.combined.value, &expected["combined"], 1e-5);
+            assert_close(&format!("{source} {direction} tau2"), found.tau2.value, &expected["tau2"], 1e-5);
+        }
+        assert_close("tau1", scores.tau1.value, &expected["tau1"], 1e-5);
+        let matching = &expected["gradient_matching"];
+        assert_close("distance", scores.gradient_matching.distance.value, &matching["distance"], 1e-5);
+        assert_close("explained", scores.gradient_matching.explained.value, &matching["explained"], 1e-5);
+        let fit = scores.knowledge.function_matching.unwrap();
+        let least_squares = &expected["function_matching_least_squares"];
+        assert_close("function matching", fit.distance.value, &least_squares["distance"], 1e-5);
+        assert_close("function matching", fit.r2.value, &least_squares["r2"], 1e-5);
+        let fit = scores.knowledge.affine_transfer.unwrap();
+        assert_close(
+            "affine transfer",
+            fit.distance.value,
+            &expected["affine_transfer_least_squares"]["distance"],
+            1e-4,
+        );
+    }
+}
+
+#[test]
+fn combined_rises_with_the_share_of_shared_classes() {
+    let request = RankingRequest {
+        source_models: SOURCES.map(str::to_owned).to_vec(),
+        reference_model: "digits-reference".to_owned(),
+        probe: Probe::Dataset("digits".to_owned()),
+        options: options(),
+        rank_by: RankingMetric::CombinedReferenceToSource,
+    };
+    let mut events = Vec::new();
+    let ranking = bundled().rank(&request, &mut |event| events.push(event), &Cancel::default()).unwrap();
+    let order: Vec<&str> = ranking.sources.iter().map(|source| source.source_model.as_str()).collect();
+    assert_eq!(order, ["digits-100", "digits-75", "digits-50", "digits-25", "digits-0"]);
+
+    let rows: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            RankingEvent::Row { source_model, .. } => Some(source_model.as_str()),
+            RankingEvent::Progress(_) => None,
+        })
+        .collect();
+    assert_eq!(rows, SOURCES);
+    let progress: Vec<&Progress> = events
+        .iter()
+        .filter_map(|event| match event {
+            RankingEvent::Progress(progress) => Some(progress),
+            RankingEvent::Row { .. } => None,
+        })
+        .collect();
+    assert!(progress.windows(2).all(|pair| pair[0].done < pair[1].done));
+    assert_eq!(progress.last().map(|progress| progress.done), Some(182 * 11));
+    assert!(progress.iter().all(|progress| progress.total == 182 * 11));
+}
+
+#[test]
+fn a_row_of_a_ranking_is_the_same_as_the_pair_alone() {
+    let request = RankingRequest {
+        source_models: vec!["digits-25".to_owned(), "digits-75".to_owned()],
+        reference_model: "digits-reference".to_owned(),
+        probe: Probe::Dataset("digits".to_owned()),
+        options: options(),
+        rank_by: RankingMetric::CombinedReferenceToSource,
+    };
+    let scorer = bundled();
+    let mut last = None;
+    let keep = &mut |event| {
+        if let RankingEvent::Row { scores, .. } = event {
+            last = Some(*scores);
+        }
+    };
+    scorer.rank(&request, keep, &Cancel::default()).unwrap();
+    assert_eq!(last, Some(scorer.score(&pair("digits-75", options()), &Cancel::default()).unwrap()));
+}
+
+#[test]
+fn a_model_against_itself_transfers_wholly() {
+    let scores = bundled().score(&pair("digits-reference", options()), &Cancel::default()).unwrap();
+    for (what, value) in [
+        ("alpha1", scores.source_to_reference.alpha1.value),
+        ("tau1", scores.tau1.value),
+        ("tau2", scores.reference_to_source.tau2.value),
+        ("explained", scores.gradient_matching.explained.value),
+        ("function matching", scores.knowledge.function_matching.unwrap().r2.value),
+    ] {
+        assert!((value - 1.0).abs() < 1e-5, "{what}: {value}");
+    }
+}
+
+#[test]
+fn all_models_are_ranked_when_none_is_named_and_misfits_are_skipped_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("garbage.onnx"), b"not a model").unwrap();
+    let scorer = super::scorer(
+        vec![crate::server_process::repository("models"), folder.path().to_owned()],
+        vec![crate::server_process::repository("models/datasets")],
+    );
+    let request = RankingRequest {
+        source_models: Vec::new(),
+        reference_model: "digits-reference".to_owned(),
+        probe: Probe::Dataset("digits".to_owned()),
+        options: options(),
+        rank_by: RankingMetric::Tau1,
+    };
+    let ranking = scorer.rank(&request, &mut |_| (), &Cancel::default()).unwrap();
+    assert_eq!(ranking.sources.len(), 5);
+    assert_eq!(ranking.skipped.len(), 1);
+    assert_eq!(ranking.skipped[0].source_model, "garbage");
+    assert!(ranking.skipped[0].reason.contains("ONNX"), "{}", ranking.skipped[0].reason);
+}

@@ -1,0 +1,58 @@
+//! Scoring with real models: values, determinism, refusals.
+
+mod attacks;
+mod determinism;
+mod digits;
+mod refusals;
+
+use std::path::PathBuf;
+
+use transferscore::{
+    runtime::Runtime,
+    scoring::{Scorer, ScorerConfig, types::*},
+};
+
+use crate::{server_process::repository, support};
+
+/// A scorer of the bundled models with two threads.
+pub fn bundled() -> Scorer {
+    scorer(vec![repository("models")], vec![repository("models/datasets")])
+}
+
+pub fn scorer(models: Vec<PathBuf>, datasets: Vec<PathBuf>) -> Scorer {
+    Scorer::open(config(models, datasets, 64), support::runtime()).unwrap()
+}
+
+/// A scorer of the bundled models with its own number of threads and of samples in flight.
+pub fn bundled_with(threads: usize, batch_size: usize) -> Scorer {
+    let runtime = Runtime::load(&support::library(), threads).unwrap();
+    Scorer::open(config(vec![repository("models")], vec![repository("models/datasets")], batch_size), runtime).unwrap()
+}
+
+fn config(models: Vec<PathBuf>, datasets: Vec<PathBuf>, batch_size: usize) -> ScorerConfig {
+    ScorerConfig { models, datasets, batch_size, sample_limit: 20_000, request_bytes: 1 << 30 }
+}
+
+/// The options of a minimal request, with few resamples.
+pub fn options() -> ScoreOptions {
+    ScoreOptions {
+        max_samples: 0,
+        attack: attack(AttackMethod::Virtual),
+        knowledge: KnowledgeOptions { measures: Vec::new(), ridge: None, folds: 0 },
+        seed: 0,
+        confidence: Confidence { level: 0.95, resamples: 100 },
+    }
+}
+
+pub fn attack(method: AttackMethod) -> AttackOptions {
+    AttackOptions { method, norm: None, epsilon: None, steps: 0, step_size: None, random_start: false, loss: None }
+}
+
+pub fn pair(source: &str, options: ScoreOptions) -> PairRequest {
+    PairRequest {
+        source_model: source.to_owned(),
+        reference_model: "digits-reference".to_owned(),
+        probe: Probe::Dataset("digits".to_owned()),
+        options,
+    }
+}
