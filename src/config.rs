@@ -1,1 +1,220 @@
-//! Settings.
+//! Settings: raw arguments (flags over environment over defaults) and the validated configuration made of them.
+//!
+//! Everything is checked here, before a port is bound or a model read. ONNX Runtime is only looked for; loading it and
+//! checking its version is the runtime's.
+
+use std::{
+    env,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use crate::limits;
+
+/// The version of ONNX Runtime that is looked for; the one that [`crate::runtime`] is made for.
+pub const ONNXRUNTIME_VERSION: &str = "1.31.1";
+
+/// The folder into which `make setup` unpacks ONNX Runtime.
+pub const ONNXRUNTIME_FOLDER: &str = ".onnxruntime";
+
+/// Raw arguments: where things are and how to run models. `serve` and embedded commands share them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Models and data")]
+pub struct SourceArgs {
+    /// Folder of models; repeat for several, or separate by ':'
+    #[arg(long, value_name = "DIR", env = "TRANSFERSCORE_MODELS", value_delimiter = ':', default_value = "models")]
+    pub models: Vec<PathBuf>,
+    /// Folder of datasets; repeat for several, or separate by ':'
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TRANSFERSCORE_DATASETS",
+        value_delimiter = ':',
+        default_value = "models/datasets"
+    )]
+    pub datasets: Vec<PathBuf>,
+    /// ONNX Runtime's library, or the folder it is in [env: ORT_DYLIB_PATH] [default: next to the binary, .onnxruntime]
+    #[arg(long, value_name = "PATH")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Threads that run models [default: all cores]
+    #[arg(long, value_name = "N", env = "TRANSFERSCORE_THREADS")]
+    pub threads: Option<NonZeroUsize>,
+    /// Samples that pass through a model at once; never changes results
+    #[arg(long, value_name = "N", env = "TRANSFERSCORE_BATCH_SIZE", default_value_t = limits::BATCH_SAMPLES)]
+    pub batch_size: usize,
+}
+
+/// Raw arguments: what one server may spend.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Most samples of a probe set that one request uses
+    #[arg(long, value_name = "N", env = "TRANSFERSCORE_SAMPLE_LIMIT", default_value_t = limits::SAMPLES)]
+    pub sample_limit: usize,
+    /// Memory for what one request keeps of a probe set, in MiB
+    #[arg(long, value_name = "MIB", env = "TRANSFERSCORE_REQUEST_MEMORY", default_value_t = limits::REQUEST_BYTES >> 20)]
+    pub request_memory: u64,
+    /// Requests that compute at once
+    #[arg(
+        long,
+        value_name = "N",
+        env = "TRANSFERSCORE_CONCURRENT_REQUESTS",
+        default_value_t = limits::CONCURRENT_REQUESTS
+    )]
+    pub concurrent_requests: usize,
+}
+
+impl LimitArgs {
+    /// What a server started for one command may spend.
+    pub fn embedded() -> Self {
+        LimitArgs {
+            sample_limit: limits::SAMPLES,
+            request_memory: limits::REQUEST_BYTES >> 20,
+            concurrent_requests: limits::CONCURRENT_REQUESTS,
+        }
+    }
+}
+
+/// A server's settings: folders exist, numbers are in range, ONNX Runtime's library is a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// Folders of models, at least one.
+    pub models: Vec<PathBuf>,
+    /// Folders of datasets, at least one.
+    pub datasets: Vec<PathBuf>,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Threads that run models, 1 or more.
+    pub threads: usize,
+    /// Samples that pass through a model at once; never changes results.
+    pub batch_size: usize,
+    /// Most samples of a probe set that one request uses, at least [`limits::MIN_SAMPLES`].
+    pub sample_limit: usize,
+    /// Memory for what one request keeps of a probe set, in bytes.
+    pub request_bytes: u64,
+    /// Requests that compute at once, 1 or more.
+    pub concurrent_requests: usize,
+    /// ONNX Runtime's library.
+    pub onnxruntime: PathBuf,
+}
+
+/// What is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{flag} {}: not a folder; give an existing one", path.display())]
+    NotAFolder { flag: &'static str, path: PathBuf },
+    #[error("{flag} is {value}; give {allowed}")]
+    OutOfRange { flag: &'static str, value: u64, allowed: String },
+    #[error("ONNX Runtime {ONNXRUNTIME_VERSION} not found; run \"make setup\" or pass --onnxruntime PATH")]
+    RuntimeNotFound,
+    #[error("{origin} {}: no ONNX Runtime library there; give the path of libonnxruntime.so, or of its folder", path.display())]
+    RuntimeNotThere { origin: &'static str, path: PathBuf },
+}
+
+impl ServeConfig {
+    /// Checks the arguments against each other, the disk and the limits.
+    ///
+    /// # Errors
+    /// The first thing wrong, with its flag.
+    pub fn new(sources: SourceArgs, limits_of: LimitArgs, listen: SocketAddr) -> Result<Self, ConfigError> {
+        existing("--models", &sources.models)?;
+        existing("--datasets", &sources.datasets)?;
+        within("--batch-size", sources.batch_size as u64, 1, limits::MAX_BATCH_SAMPLES as u64)?;
+        within("--sample-limit", limits_of.sample_limit as u64, limits::MIN_SAMPLES as u64, u64::from(u32::MAX))?;
+        within("--request-memory", limits_of.request_memory, 1, u64::MAX >> 20)?;
+        within(
+            "--concurrent-requests",
+            limits_of.concurrent_requests as u64,
+            1,
+            limits::MAX_CONCURRENT_REQUESTS as u64,
+        )?;
+        let threads = sources.threads.or_else(|| std::thread::available_parallelism().ok());
+        Ok(ServeConfig {
+            onnxruntime: RuntimeSearch::from_environment(sources.onnxruntime).find()?,
+            models: sources.models,
+            datasets: sources.datasets,
+            listen,
+            threads: threads.map_or(1, NonZeroUsize::get),
+            batch_size: sources.batch_size,
+            sample_limit: limits_of.sample_limit,
+            request_bytes: limits_of.request_memory << 20,
+            concurrent_requests: limits_of.concurrent_requests,
+        })
+    }
+}
+
+/// Where ONNX Runtime may be, in the order of looking. Places that were named must have it; the others may.
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeSearch {
+    /// `--onnxruntime`.
+    pub flag: Option<PathBuf>,
+    /// `ORT_DYLIB_PATH`.
+    pub variable: Option<PathBuf>,
+    /// The folder of this program's binary.
+    pub binary_folder: Option<PathBuf>,
+    /// The working directory.
+    pub working_directory: Option<PathBuf>,
+}
+
+impl RuntimeSearch {
+    pub fn from_environment(flag: Option<PathBuf>) -> Self {
+        let binary = env::current_exe().and_then(|binary| binary.canonicalize());
+        RuntimeSearch {
+            flag,
+            variable: env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from),
+            binary_folder: binary.ok().and_then(|binary| binary.parent().map(Path::to_owned)),
+            working_directory: env::current_dir().ok(),
+        }
+    }
+
+    /// The library's path.
+    ///
+    /// # Errors
+    /// When a place that was named does not have it, or no place has.
+    pub fn find(&self) -> Result<PathBuf, ConfigError> {
+        for (origin, named) in [("--onnxruntime", &self.flag), ("ORT_DYLIB_PATH", &self.variable)] {
+            if let Some(path) = named {
+                let found = if path.is_file() { Some(path.clone()) } else { library_in(path) };
+                return found.ok_or_else(|| ConfigError::RuntimeNotThere { origin, path: path.clone() });
+            }
+        }
+        let beside = self.binary_folder.iter().cloned();
+        let here = self.working_directory.iter().map(|folder| folder.join(ONNXRUNTIME_FOLDER));
+        let above = self.binary_folder.iter().flat_map(|folder| folder.ancestors());
+        let above = above.map(|folder| folder.join(ONNXRUNTIME_FOLDER));
+        beside.chain(here).chain(above).find_map(|folder| library_in(&folder)).ok_or(ConfigError::RuntimeNotFound)
+    }
+}
+
+/// The library in a folder; of several, the first by name that has the right version in it, else the first.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let mut libraries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let is_library = name == "libonnxruntime.so"
+                || name.starts_with("libonnxruntime.so.")
+                || (name.starts_with("libonnxruntime.") && name.ends_with(".dylib"));
+            is_library && path.is_file()
+        })
+        .collect();
+    libraries.sort();
+    let of_version = libraries.iter().find(|path| path.to_string_lossy().contains(ONNXRUNTIME_VERSION)).cloned();
+    of_version.or_else(|| libraries.into_iter().next())
+}
+
+fn existing(flag: &'static str, folders: &[PathBuf]) -> Result<(), ConfigError> {
+    match folders.iter().find(|folder| !folder.is_dir()) {
+        Some(path) => Err(ConfigError::NotAFolder { flag, path: path.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn within(flag: &'static str, value: u64, lowest: u64, highest: u64) -> Result<(), ConfigError> {
+    if (lowest..=highest).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange { flag, value, allowed: format!("{lowest} to {highest}") })
+}

@@ -2,6 +2,8 @@
 //!
 //! The modules in reading order; each uses only those after it in ARCHITECTURE.md's layer table.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
 pub mod cli;
 pub mod transport;
 

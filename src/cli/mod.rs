@@ -1,1 +1,106 @@
-//! cli
+//! The command line: arguments, signals, exit codes. A command is a file here and a line in [`Command`].
+//!
+//! Standard output has the result and nothing else; progress, logs and errors go to standard error. Exit codes: 0
+//! success, 1 failed work, 2 usage or configuration.
+
+mod check;
+mod datasets;
+mod demo;
+mod failure;
+mod gradient;
+mod json;
+mod local;
+mod models;
+mod options;
+mod progress;
+mod rank;
+mod ranking_report;
+mod score;
+mod serve;
+mod session;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use self::failure::Failure;
+use crate::telemetry::{self, LogFormat};
+
+/// Tells which pre-trained ONNX models transfer best to a task, by attacking them.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    /// Which log lines to write: a level, or a filter such as transferscore=debug [default: info for serve, else warn]
+    #[arg(long, global = true, value_name = "FILTER", env = "TRANSFERSCORE_LOG")]
+    log: Option<String>,
+    /// How to write log lines
+    #[arg(long, global = true, value_name = "FORMAT", env = "TRANSFERSCORE_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Start the gRPC server
+    Serve(serve::ServeArgs),
+    /// Score one source model against a reference model
+    Score(score::ScoreArgs),
+    /// Rank source models for a reference model
+    Rank(rank::RankArgs),
+    /// List the models
+    Models(models::ModelsArgs),
+    /// List the datasets
+    Datasets(datasets::DatasetsArgs),
+    /// Tell whether a model can be differentiated, and list every obstacle
+    Check(check::CheckArgs),
+    /// Write a model's gradient graph to a file
+    Gradient(gradient::GradientArgs),
+    /// Rank the bundled models on the bundled data, and write a report
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with code 0. A closed output is no reason to fail.
+            let _closed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    let default_log = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
+    telemetry::init(cli.log.as_deref().unwrap_or(default_log), cli.log_format).map_err(Failure::usage)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Work(format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Score(args) => score::run(args).await,
+            Command::Rank(args) => rank::run(args).await,
+            Command::Models(args) => models::run(args).await,
+            Command::Datasets(args) => datasets::run(args).await,
+            Command::Check(args) => check::run(args).await,
+            Command::Gradient(args) => gradient::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+        }
+    });
+    // Work that ignores its cancellation must not keep the process alive.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,4 +1,21 @@
 //! gRPC: bytes to domain and back. Nothing above or below knows tonic.
+//!
+//! In reading order: [`server`] has the stack of layers, `call` the life of a call, the three services convert, call
+//! the domain and convert back, `convert` validates, `status` tells errors. [`client`] is the other side.
+
+mod admission;
+mod call;
+pub mod client;
+mod convert;
+mod dataset_service;
+mod deadline;
+mod layers;
+mod model_service;
+mod score_service;
+pub mod server;
+mod status;
+
+pub use status::ERROR_DOMAIN;
 
 /// The generated messages and services.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

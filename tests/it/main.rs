@@ -1,11 +1,19 @@
 //! One test binary: a module per area.
 
+mod cli;
+mod clients;
+mod config;
 mod dataset;
+mod errors;
 mod gradient;
+mod layers;
 mod mathematics;
 mod registry;
 mod report;
 mod runtime;
 mod scoring;
 mod server_process;
+mod setup;
 mod support;
+mod synthetic;
+mod transport;

@@ -1,0 +1,96 @@
+//! Model files that a command looks at by itself, without a server and without ONNX Runtime.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::{Failure, options::GradientMode};
+use crate::{
+    gradient::{self, Graph, Port},
+    limits,
+    transport::proto::{CheckModelResponse, Model, Obstacle, OperatorCount, TensorInfo},
+};
+
+/// The path in an argument that may also be a model's name: names have no separators, files end in `.onnx`.
+pub fn path(model: &str) -> Option<&Path> {
+    let path = Path::new(model);
+    let is_path = model.contains(std::path::MAIN_SEPARATOR) || path.extension().is_some_and(|kind| kind == "onnx");
+    is_path.then_some(path)
+}
+
+/// Whether the model in a file can be differentiated, in the server's terms.
+///
+/// # Errors
+/// When the file cannot be read as a model.
+pub fn check(path: &Path) -> Result<CheckModelResponse, Failure> {
+    let (graph, size_bytes) = read(path)?;
+    let obstacles: Vec<Obstacle> = gradient::check(&graph)
+        .into_iter()
+        .map(|found| Obstacle {
+            node: found.node,
+            operator: found.operator,
+            reason: found.reason,
+            inputs: found.inputs,
+        })
+        .collect();
+    let operators = graph.operator_counts().into_iter();
+    Ok(CheckModelResponse {
+        opset: graph.opset(),
+        differentiable: obstacles.is_empty(),
+        obstacles,
+        operators: operators
+            .map(|(operator, count)| OperatorCount { operator, count: u32::try_from(count).unwrap_or(u32::MAX) })
+            .collect(),
+        model: Some(Model {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            n_parameters: graph.n_parameters(),
+            inputs: graph.inputs().iter().map(tensor).collect(),
+            outputs: graph.outputs().iter().map(tensor).collect(),
+            features: graph.features().unwrap_or_default(),
+            size_bytes,
+            ..Model::default()
+        }),
+    })
+}
+
+/// The gradient graph of the model in a file, as ONNX bytes. No inputs or outputs named means all float ones.
+///
+/// # Errors
+/// When the file cannot be read as a model, or the model cannot be differentiated.
+pub fn gradient(path: &Path, mode: GradientMode, inputs: &[String], outputs: &[String]) -> Result<Vec<u8>, Failure> {
+    let (graph, _) = read(path)?;
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let derived = match mode {
+        GradientMode::Vjp => gradient::vjp(&graph, &inputs, &outputs),
+        GradientMode::Jvp => gradient::jvp(&graph, &inputs, &outputs),
+    };
+    Ok(derived.map_err(|error| about(path, &error))?.to_onnx())
+}
+
+fn read(path: &Path) -> Result<(Graph, u64), Failure> {
+    let size = std::fs::metadata(path).map_err(|error| about(path, &error))?.len();
+    if size > limits::MODEL_BYTES {
+        return Err(about(
+            path,
+            &format!("{size} bytes are more than the {} of the largest model", limits::MODEL_BYTES),
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(|error| about(path, &error))?;
+    let graph = Graph::parse(Bytes::from(bytes)).map_err(|error| about(path, &error))?;
+    Ok((graph, size))
+}
+
+fn about(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Work(format!("{}: {error}", path.display()))
+}
+
+fn tensor(port: &Port) -> TensorInfo {
+    let value_type = port.value_type.as_ref();
+    let shape = value_type.and_then(|value_type| value_type.shape.as_deref()).unwrap_or_default();
+    TensorInfo {
+        name: port.name.clone(),
+        element_type: value_type.map_or_else(String::new, |value_type| value_type.element.name().to_owned()),
+        shape: shape.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,134 @@
+//! Arguments that several commands share, and the messages made of them.
+
+use clap::ValueEnum;
+
+use crate::{config::SourceArgs, transport::proto};
+
+/// Which server to ask, and how to print the answer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ClientArgs {
+    /// Server to ask, HOST:PORT; without it the command runs its own on --models and --datasets
+    #[arg(long, value_name = "ADDR", env = "TRANSFERSCORE_SERVER")]
+    pub server: Option<String>,
+    /// Print the answer's messages as JSON (the protocol buffers mapping), one on a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub sources: SourceArgs,
+}
+
+/// Settings of a score or a ranking. What is left out is the server's default.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Method")]
+pub struct MethodArgs {
+    /// Use at most this many samples, drawn by the seed; 0 means all
+    #[arg(long, value_name = "N", default_value_t)]
+    pub max_samples: u32,
+    /// Seed of every random draw
+    #[arg(long, value_name = "N", default_value_t)]
+    pub seed: u64,
+    /// How to attack [default: virtual]
+    #[arg(long, value_name = "METHOD", value_enum)]
+    pub attack: Option<AttackMethod>,
+    /// Norm that bounds the perturbation [default: l2 for the virtual attack, linf otherwise]
+    #[arg(long, value_name = "NORM", value_enum)]
+    pub norm: Option<Norm>,
+    /// Radius of the perturbation in pixel units, 0..1; the virtual attack without one is read to first order
+    #[arg(long, value_name = "RADIUS", allow_negative_numbers = true)]
+    pub epsilon: Option<f64>,
+    /// Steps of PGD [default: 10]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+    /// Length of a step of PGD in pixel units [default: 2.5 epsilon / steps]
+    #[arg(long, value_name = "LENGTH", allow_negative_numbers = true)]
+    pub step_size: Option<f64>,
+    /// Start PGD from a random point
+    #[arg(long)]
+    pub random_start: bool,
+    /// What FGSM and PGD ascend [default: by the model's kind of output]
+    #[arg(long, value_name = "LOSS", value_enum)]
+    pub loss: Option<AttackLoss>,
+    /// Knowledge measure to compute; repeat for several [default: all that the dataset allows]
+    #[arg(long = "measure", value_name = "MEASURE", value_enum)]
+    pub measures: Vec<KnowledgeMeasure>,
+    /// Ridge strength of the affine measures [default: chosen by leave-one-out]
+    #[arg(long, value_name = "STRENGTH", allow_negative_numbers = true)]
+    pub ridge: Option<f64>,
+    /// Folds of the linear probe [default: 5]
+    #[arg(long, value_name = "N")]
+    pub folds: Option<u32>,
+    /// Coverage of the intervals [default: 0.95]
+    #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
+    pub confidence: Option<f64>,
+    /// Bootstrap resamples [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub resamples: Option<u32>,
+}
+
+impl MethodArgs {
+    pub fn attack(&self) -> proto::AttackOptions {
+        proto::AttackOptions {
+            method: self.attack.map_or(0, |method| proto::AttackMethod::from(method).into()),
+            norm: self.norm.map_or(0, |norm| proto::Norm::from(norm).into()),
+            epsilon: self.epsilon,
+            steps: self.steps.unwrap_or_default(),
+            step_size: self.step_size,
+            random_start: self.random_start,
+            loss: self.loss.map_or(0, |loss| proto::AttackLoss::from(loss).into()),
+        }
+    }
+
+    pub fn knowledge(&self) -> proto::KnowledgeOptions {
+        proto::KnowledgeOptions {
+            measures: self.measures.iter().map(|&measure| proto::KnowledgeMeasure::from(measure).into()).collect(),
+            ridge: self.ridge,
+            folds: self.folds.unwrap_or_default(),
+        }
+    }
+
+    pub fn confidence(&self) -> proto::Confidence {
+        proto::Confidence { level: self.confidence, resamples: self.resamples.unwrap_or_default() }
+    }
+}
+
+/// A choice on the command line, and its number on the wire.
+macro_rules! choice {
+    ($(#[doc = $doc:literal] $name:ident { $($(#[$attribute:meta])* $variant:ident,)+ })+) => {$(
+        #[doc = $doc]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+        pub enum $name { $($(#[$attribute])* $variant,)+ }
+
+        impl From<$name> for proto::$name {
+            fn from(choice: $name) -> Self {
+                match choice { $($name::$variant => proto::$name::$variant,)+ }
+            }
+        }
+    )+};
+}
+
+choice! {
+    /// An attack.
+    AttackMethod { Virtual, Fgsm, Pgd, }
+    /// A norm.
+    Norm { L2, Linf, }
+    /// What an empirical attack ascends.
+    AttackLoss { CrossEntropy, CrossEntropyLabels, Kl, SquaredDeviation, }
+    /// A measure of knowledge transferability.
+    KnowledgeMeasure { FunctionMatching, AffineTransfer, LinearProbe, }
+    /// A metric to rank by.
+    RankingMetric {
+        CombinedReferenceToSource,
+        CombinedSourceToReference,
+        Alpha1ReferenceToSource,
+        Alpha1SourceToReference,
+        Alpha2ReferenceToSource,
+        Alpha2SourceToReference,
+        Tau1,
+        Explained,
+        #[value(name = "function-matching-r2")]
+        FunctionMatchingR2,
+        LinearProbeAccuracy,
+    }
+    /// A kind of gradient graph.
+    GradientMode { Vjp, Jvp, }
+}

@@ -1,0 +1,99 @@
+//! `score`: one source against one reference.
+
+use comfy_table::Table;
+
+use super::{
+    Failure, json,
+    options::{ClientArgs, MethodArgs},
+    session::Session,
+    table,
+};
+use crate::transport::proto::{
+    DirectionalScores, Estimate, TransferScoreRequest, TransferScoreResponse, transfer_score_request::Probe,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct ScoreArgs {
+    /// Model whose knowledge is to be transferred
+    source: String,
+    /// Model of the target task
+    reference: String,
+    /// Dataset to measure on: samples of the target task
+    #[arg(long, value_name = "NAME")]
+    dataset: String,
+    #[command(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub async fn run(args: ScoreArgs) -> Result<(), Failure> {
+    let as_json = args.client.json;
+    let request = TransferScoreRequest {
+        source_model: args.source,
+        reference_model: args.reference,
+        probe: Some(Probe::Dataset(args.dataset)),
+        max_samples: args.method.max_samples,
+        attack: Some(args.method.attack()),
+        knowledge: Some(args.method.knowledge()),
+        seed: args.method.seed,
+        confidence: Some(args.method.confidence()),
+    };
+    let session = Session::open(args.client).await?;
+    let scores = session.client.transfer_score(request).await?;
+    session.close().await?;
+
+    if as_json {
+        return json::print("TransferScoreResponse", &scores);
+    }
+    table::print(&scores_table(&scores))
+}
+
+/// A line for each number: its value with interval, and what chance gives.
+fn scores_table(scores: &TransferScoreResponse) -> Table {
+    let mut rows = table::with_columns(["metric", "value [interval]", "chance"]);
+    let mut add = |metric: &str, estimate: Option<&Estimate>| {
+        if estimate.is_some() {
+            rows.add_row([metric.to_owned(), table::interval(estimate), table::chance(estimate)]);
+        }
+    };
+    let directions = [
+        ("reference to source", scores.reference_to_source.as_ref()),
+        ("source to reference", scores.source_to_reference.as_ref()),
+    ];
+    for (direction, scores) in directions {
+        for (metric, estimate) in scores.into_iter().flat_map(metrics) {
+            add(&format!("{metric}, {direction}"), estimate);
+        }
+    }
+    add("tau1", scores.symmetric.as_ref().and_then(|symmetric| symmetric.tau1.as_ref()));
+    let matching = scores.gradient_matching.as_ref();
+    add("gradient matching, explained", matching.and_then(|matching| matching.explained.as_ref()));
+    add("gradient matching, distance", matching.and_then(|matching| matching.distance.as_ref()));
+
+    let Some(knowledge) = &scores.knowledge else { return rows };
+    for (measure, fit) in
+        [("function matching", &knowledge.function_matching), ("affine transfer", &knowledge.affine_transfer)]
+    {
+        add(&format!("{measure}, R2"), fit.as_ref().and_then(|fit| fit.r2.as_ref()));
+        add(&format!("{measure}, held-out R2"), fit.as_ref().and_then(|fit| fit.held_out_r2.as_ref()));
+        add(&format!("{measure}, distance"), fit.as_ref().and_then(|fit| fit.distance.as_ref()));
+    }
+    let probe = knowledge.linear_probe.as_ref();
+    add("linear probe, accuracy", probe.and_then(|probe| probe.accuracy.as_ref()));
+    add("linear probe, cross-entropy", probe.and_then(|probe| probe.cross_entropy.as_ref()));
+    rows.add_row(["parameters of the source".to_owned(), table::magnitude(knowledge.n_parameters)]);
+    rows
+}
+
+fn metrics(scores: &DirectionalScores) -> [(&'static str, Option<&Estimate>); 7] {
+    [
+        ("combined", scores.combined.as_ref()),
+        ("alpha1", scores.alpha1.as_ref()),
+        ("alpha2", scores.alpha2.as_ref()),
+        ("tau2", scores.tau2.as_ref()),
+        ("attack loss", scores.attack_loss.as_ref()),
+        ("clean loss", scores.clean_loss.as_ref()),
+        ("fooling rate", scores.fooling_rate.as_ref()),
+    ]
+}

@@ -1,0 +1,65 @@
+//! `serve`: the server, until a signal.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Failure, session};
+use crate::config::{LimitArgs, ServeConfig, SourceArgs};
+
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on; port 0 picks a free one and prints it
+    #[arg(long, value_name = "ADDR", env = "TRANSFERSCORE_LISTEN", default_value = "127.0.0.1:50051")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    sources: SourceArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Serves until SIGTERM or ctrl-c; a second signal ends the process at once.
+pub async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let config = ServeConfig::new(args.sources, args.limits, args.listen)?;
+    tracing::info!(
+        models = ?config.models,
+        datasets = ?config.datasets,
+        threads = config.threads,
+        batch_size = config.batch_size,
+        onnxruntime = %config.onnxruntime.display(),
+        "starting"
+    );
+    // From here on a signal ends the server in order, also while it starts.
+    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let server = session::start(&config).await?;
+    server.ready().await;
+    announce(server.address())?;
+    server
+        .serve(async move {
+            next(&mut signals).await;
+            tokio::spawn(async move {
+                next(&mut signals).await;
+                eprintln!("error: stopped at once by a second signal");
+                std::process::exit(1);
+            });
+        })
+        .await?;
+    Ok(())
+}
+
+async fn next((terminate, interrupt): &mut (Signal, Signal)) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Whoever started the server waits for this line.
+fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "listening on {address}")?;
+    output.flush()
+}

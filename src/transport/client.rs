@@ -1,0 +1,137 @@
+//! The client's side: what the command line uses to talk to a server.
+
+use std::time::Duration;
+
+use tonic::{
+    Request, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use crate::transport::proto::{
+    CheckModelRequest, CheckModelResponse, Dataset, ExportGradientGraphRequest, ListDatasetsRequest, ListModelsRequest,
+    Model, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
+    dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient,
+    transfer_score_service_client::TransferScoreServiceClient,
+};
+
+/// How long to wait for a server to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a call gave no answer, in one readable line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    #[error("{0} is not an address; give HOST:PORT")]
+    Address(String),
+    #[error("cannot reach {address}: {cause}; is the server running there?")]
+    Unreachable { address: String, cause: String },
+    /// The server refused or failed; `context` names its reason and the request's field at fault.
+    #[error("{message}{context}")]
+    Refused { message: String, context: String },
+    #[error("the stream ended without a result; the server has more in its log")]
+    Incomplete,
+}
+
+/// A connection to a server.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects to `HOST:PORT` or `http://HOST:PORT`.
+    ///
+    /// # Errors
+    /// When that is no address, or nobody listens there.
+    pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(uri).map_err(|_| ClientError::Address(address.to_owned()))?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .connect()
+            .await
+            .map_err(|error| ClientError::Unreachable { address: address.to_owned(), cause: innermost(&error) })?;
+        Ok(Client { channel })
+    }
+
+    /// Scores one pair.
+    pub async fn transfer_score(&self, request: TransferScoreRequest) -> Result<TransferScoreResponse, ClientError> {
+        Ok(self.scores().transfer_score(Request::new(request)).await?.into_inner())
+    }
+
+    /// Starts a ranking.
+    pub async fn rank_sources(&self, request: RankSourcesRequest) -> Result<RankingEvents, ClientError> {
+        Ok(RankingEvents(self.scores().rank_sources(Request::new(request)).await?.into_inner()))
+    }
+
+    /// Every model.
+    pub async fn models(&self) -> Result<Vec<Model>, ClientError> {
+        Ok(self.model_service().list_models(Request::new(ListModelsRequest {})).await?.into_inner().models)
+    }
+
+    /// Whether a model can be differentiated.
+    pub async fn check(&self, name: &str) -> Result<CheckModelResponse, ClientError> {
+        let request = CheckModelRequest { name: name.to_owned() };
+        Ok(self.model_service().check_model(Request::new(request)).await?.into_inner())
+    }
+
+    /// A gradient graph, as ONNX bytes.
+    pub async fn gradient(&self, request: ExportGradientGraphRequest) -> Result<Vec<u8>, ClientError> {
+        let mut chunks = self.model_service().export_gradient_graph(Request::new(request)).await?.into_inner();
+        let mut graph = Vec::new();
+        while let Some(chunk) = chunks.message().await? {
+            graph.extend_from_slice(&chunk.chunk);
+        }
+        if graph.is_empty() { Err(ClientError::Incomplete) } else { Ok(graph) }
+    }
+
+    /// Every dataset.
+    pub async fn datasets(&self) -> Result<Vec<Dataset>, ClientError> {
+        let mut service = DatasetServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        Ok(service.list_datasets(Request::new(ListDatasetsRequest {})).await?.into_inner().datasets)
+    }
+
+    // The server bounds what it sends; a long listing may pass tonic's default of 4 MiB.
+    fn scores(&self) -> TransferScoreServiceClient<Channel> {
+        TransferScoreServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    fn model_service(&self) -> ModelServiceClient<Channel> {
+        ModelServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+}
+
+/// The events of a ranking, as they come.
+#[derive(Debug)]
+pub struct RankingEvents(Streaming<RankSourcesResponse>);
+
+impl RankingEvents {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<RankSourcesResponse>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.clone());
+        let field = details.bad_request().and_then(|bad| bad.field_violations.first()).map(|first| &first.field);
+        let context = match (reason, field) {
+            (Some(reason), Some(field)) => format!(" ({reason}, {field})"),
+            (Some(reason), None) => format!(" ({reason})"),
+            // Not from our server: a proxy, or a broken connection.
+            (None, _) => format!(" ({:?})", status.code()),
+        };
+        ClientError::Refused { message: status.message().to_owned(), context }
+    }
+}
+
+/// The cause at the bottom: "connection refused" says more than "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,18 @@
+//! Messages to the domain's types, validated; the domain's types to messages, finite.
+//!
+//! Invariants: what leaves [`request`] is in the documented ranges; what leaves [`scores`] and [`ranking`] has no NaN
+//! and no infinity.
+
+mod description;
+mod field;
+mod options;
+mod probe;
+mod ranking;
+mod request;
+mod scores;
+
+pub use description::{check, dataset, gradient_mode, model};
+pub use field::name;
+pub use ranking::{event, ranking};
+pub use request::{pair, ranking_request};
+pub use scores::pair_scores;

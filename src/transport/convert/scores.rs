@@ -1,0 +1,127 @@
+//! The scores of a pair.
+
+use super::{
+    field::{count, finite},
+    options::{attack_used, measure},
+};
+use crate::{
+    error::Result,
+    scoring::types::{
+        AffineFit, Confidence, DirectionalScores, Estimate, KnowledgeScores, LinearProbe, ModelReference, PairScores,
+        Provenance,
+    },
+    transport::proto,
+};
+
+/// Everything measured about a pair.
+///
+/// # Errors
+/// Internal, when a number is not finite.
+pub fn pair_scores(scores: PairScores) -> Result<proto::TransferScoreResponse> {
+    let matching = &scores.gradient_matching;
+    Ok(proto::TransferScoreResponse {
+        source_to_reference: Some(directional(&scores.source_to_reference)?),
+        reference_to_source: Some(directional(&scores.reference_to_source)?),
+        symmetric: Some(proto::SymmetricScores { tau1: Some(estimate("tau1", &scores.tau1)?) }),
+        gradient_matching: Some(proto::GradientMatching {
+            distance: Some(estimate("gradient_matching.distance", &matching.distance)?),
+            explained: Some(estimate("gradient_matching.explained", &matching.explained)?),
+        }),
+        knowledge: Some(knowledge(scores.knowledge)?),
+        provenance: Some(provenance(scores.provenance)?),
+    })
+}
+
+/// A number with its uncertainty.
+pub fn estimate(what: &str, estimate: &Estimate) -> Result<proto::Estimate> {
+    let optional = |value: Option<f64>| value.map(|value| finite(what, value)).transpose();
+    Ok(proto::Estimate {
+        value: finite(what, estimate.value)?,
+        lower: finite(what, estimate.lower)?,
+        upper: finite(what, estimate.upper)?,
+        null_floor: optional(estimate.null_floor)?,
+        shuffled_null: optional(estimate.shuffled.map(|null| null.mean))?,
+        shuffled_null_upper: optional(estimate.shuffled.map(|null| null.upper))?,
+    })
+}
+
+fn directional(scores: &DirectionalScores) -> Result<proto::DirectionalScores> {
+    let loss = scores.loss.as_ref();
+    let optional = |what, value: Option<&Estimate>| value.map(|value| estimate(what, value)).transpose();
+    Ok(proto::DirectionalScores {
+        alpha1: Some(estimate("alpha1", &scores.alpha1)?),
+        alpha2: Some(estimate("alpha2", &scores.alpha2)?),
+        combined: Some(estimate("combined", &scores.combined)?),
+        alpha2_squared: finite("alpha2_squared", scores.alpha2.value.powi(2))?,
+        combined_squared: finite("combined_squared", scores.combined.value.powi(2))?,
+        tau2: Some(estimate("tau2", &scores.tau2)?),
+        n_dead_samples: count(scores.n_dead_samples),
+        attack_loss: optional("attack_loss", loss.map(|loss| &loss.attack_loss))?,
+        clean_loss: optional("clean_loss", loss.map(|loss| &loss.clean_loss))?,
+        fooling_rate: optional("fooling_rate", loss.and_then(|loss| loss.fooling_rate.as_ref()))?,
+    })
+}
+
+fn knowledge(scores: KnowledgeScores) -> Result<proto::KnowledgeScores> {
+    let fit = |what, fit: Option<AffineFit>| fit.map(|fit| affine_fit(what, &fit)).transpose();
+    let skipped = scores.skipped.into_iter();
+    Ok(proto::KnowledgeScores {
+        function_matching: fit("knowledge.function_matching", scores.function_matching)?,
+        affine_transfer: fit("knowledge.affine_transfer", scores.affine_transfer)?,
+        linear_probe: scores.linear_probe.map(|probe| linear_probe(&probe)).transpose()?,
+        n_parameters: scores.n_parameters,
+        skipped: skipped
+            .map(|(skipped, reason)| proto::SkippedMeasure { measure: measure(skipped).into(), reason })
+            .collect(),
+    })
+}
+
+fn affine_fit(what: &str, fit: &AffineFit) -> Result<proto::AffineFit> {
+    Ok(proto::AffineFit {
+        distance: Some(estimate(what, &fit.distance)?),
+        r2: Some(estimate(what, &fit.r2)?),
+        held_out_distance: Some(estimate(what, &fit.held_out_distance)?),
+        held_out_r2: Some(estimate(what, &fit.held_out_r2)?),
+        ridge: finite(what, fit.ridge)?,
+        n_features: count(fit.n_features),
+    })
+}
+
+fn linear_probe(probe: &LinearProbe) -> Result<proto::LinearProbe> {
+    let what = "knowledge.linear_probe";
+    Ok(proto::LinearProbe {
+        accuracy: Some(estimate(what, &probe.accuracy)?),
+        cross_entropy: Some(estimate(what, &probe.cross_entropy)?),
+        l2: finite(what, probe.l2)?,
+        folds: count(probe.folds),
+        n_features: count(probe.n_features),
+        majority_accuracy: finite(what, probe.majority_accuracy)?,
+    })
+}
+
+fn provenance(provenance: Provenance) -> Result<proto::Provenance> {
+    let Confidence { level, resamples } = provenance.confidence;
+    let dropped = provenance.dropped.into_iter();
+    Ok(proto::Provenance {
+        source_model: Some(model_reference(provenance.source_model)),
+        reference_model: Some(model_reference(provenance.reference_model)),
+        dataset: provenance.dataset,
+        probe_digest: provenance.probe_digest,
+        n_samples: count(provenance.n_samples),
+        dropped: dropped
+            .map(|dropped| proto::DroppedSamples { reason: dropped.reason, count: count(dropped.count) })
+            .collect(),
+        seed: provenance.seed,
+        attack: Some(attack_used(&provenance.attack)?),
+        confidence: Some(proto::Confidence {
+            level: Some(finite("confidence.level", level)?),
+            resamples: count(resamples),
+        }),
+        provider: provenance.provider,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn model_reference(model: ModelReference) -> proto::ModelReference {
+    proto::ModelReference { name: model.name, digest: model.digest }
+}

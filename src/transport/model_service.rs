@@ -1,0 +1,80 @@
+//! `ModelService`: convert, call the domain, convert back.
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    error::Result as DomainResult,
+    limits,
+    scoring::types::GradientRequest,
+    transport::{
+        call::{Calls, Context, EventStream},
+        convert,
+        proto::{
+            CheckModelRequest, CheckModelResponse, ExportGradientGraphRequest, ExportGradientGraphResponse,
+            GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, model_service_server,
+        },
+    },
+};
+
+/// Tells about models and derives their gradient graphs.
+pub struct ModelService {
+    pub calls: Calls,
+}
+
+#[tonic::async_trait]
+impl model_service_server::ModelService for ModelService {
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        self.calls
+            .look_up(Context::of(&request), |scoring| {
+                Ok(ListModelsResponse { models: scoring.models().into_iter().map(convert::model).collect() })
+            })
+            .await
+    }
+
+    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
+        let context = Context::of(&request);
+        let name = model_name(request.into_inner().name).map_err(|error| context.status(&error))?;
+        self.calls
+            .look_up(context, move |scoring| {
+                Ok(GetModelResponse { model: Some(convert::model(scoring.model(&name)?)) })
+            })
+            .await
+    }
+
+    async fn check_model(&self, request: Request<CheckModelRequest>) -> Result<Response<CheckModelResponse>, Status> {
+        let context = Context::of(&request);
+        let name = model_name(request.into_inner().name).map_err(|error| context.status(&error))?;
+        self.calls.look_up(context, move |scoring| Ok(convert::check(scoring.check(&name)?))).await
+    }
+
+    type ExportGradientGraphStream = EventStream<ExportGradientGraphResponse>;
+
+    async fn export_gradient_graph(
+        &self,
+        request: Request<ExportGradientGraphRequest>,
+    ) -> Result<Response<Self::ExportGradientGraphStream>, Status> {
+        let context = Context::of(&request);
+        let request = gradient_request(request.into_inner()).map_err(|error| context.status(&error))?;
+        Ok(self.calls.stream(context, move |scoring, outlet, cancel| {
+            let graph = scoring.gradient(&request)?;
+            for chunk in graph.chunks(limits::CHUNK_BYTES) {
+                cancel.check()?;
+                outlet.send(ExportGradientGraphResponse { chunk: chunk.to_vec() })?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+fn model_name(name: String) -> DomainResult<String> {
+    convert::name("name", name, "ListModels")
+}
+
+fn gradient_request(request: ExportGradientGraphRequest) -> DomainResult<GradientRequest> {
+    Ok(GradientRequest {
+        name: model_name(request.name)?,
+        mode: convert::gradient_mode(request.mode)?,
+        inputs: request.inputs,
+        outputs: request.outputs,
+    })
+}

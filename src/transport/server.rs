@@ -1,0 +1,221 @@
+//! The server: its layers, its ports, its end.
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use http::Request;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, server::NamedService, transport::server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    trace::{DefaultOnRequest, DefaultOnResponse, TraceLayer},
+};
+use tracing::{Level, Span};
+
+use crate::{
+    limits,
+    scoring::Scoring,
+    transport::{
+        admission::Admission,
+        call::Calls,
+        dataset_service::DatasetService,
+        layers::{AnswerLayer, RequestId, mark_panic},
+        model_service::ModelService,
+        proto::{
+            FILE_DESCRIPTOR_SET, dataset_service_server::DatasetServiceServer,
+            model_service_server::ModelServiceServer, transfer_score_service_server::TransferScoreServiceServer,
+        },
+        score_service::ScoreService,
+    },
+};
+
+/// What the server itself needs to know; the rest is the domain's.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Requests that compute at once.
+    pub concurrent_requests: usize,
+    /// Requests that wait for their turn; more are refused.
+    pub queued_requests: usize,
+    /// What calls in progress get to finish when the server stops; then they are cancelled.
+    pub drain: Duration,
+}
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {address}: {source}; choose another --listen, port 0 picks a free one")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("the server's own description cannot be read: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("the server failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// A server that listens and is not serving yet.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    calls: Calls,
+    health: HealthReporter,
+    drain: Duration,
+}
+
+/// How busy a server is.
+#[derive(Clone, Debug)]
+pub struct Gauges(Calls);
+
+impl Server {
+    /// Takes the port. Clients can connect from here on, but are told NOT_SERVING until [`Server::ready`].
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind(settings: ServerSettings, scoring: Arc<dyn Scoring>) -> Result<Self, ServerError> {
+        let health = HealthReporter::new();
+        set_health(&health, ServingStatus::NotServing).await;
+
+        let refused = |source| ServerError::Bind { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let computing = Admission::new(settings.concurrent_requests, settings.queued_requests);
+        Ok(Server { listener, address, calls: Calls::new(scoring, computing), health, drain: settings.drain })
+    }
+
+    /// Where the server listens, with the port that was picked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How busy it is, readable while it serves.
+    pub fn gauges(&self) -> Gauges {
+        Gauges(self.calls.clone())
+    }
+
+    /// Tells clients that ask for health that they may send requests.
+    pub async fn ready(&self) {
+        set_health(&self.health, ServingStatus::Serving).await;
+    }
+
+    /// Serves until `shutdown` is there; then lets calls finish for the drain's time, cancels the rest, and returns.
+    ///
+    /// # Errors
+    /// When the service's description is broken or the listener fails.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        self.ready().await;
+        let Server { listener, calls, health, drain, .. } = self;
+
+        // Outermost first. Each sees what those below it answer.
+        let layers = tower::ServiceBuilder::new()
+            // Ids come first, so that logs and errors below have them; refusals by tonic are reworded last.
+            .layer(AnswerLayer)
+            // Then logs: a span for each call, under which everything below logs.
+            .layer(
+                TraceLayer::new_for_grpc()
+                    .make_span_with(call_span)
+                    .on_request(DefaultOnRequest::new().level(Level::DEBUG))
+                    .on_response(DefaultOnResponse::new().level(Level::INFO))
+                    .on_failure(()),
+            )
+            // Innermost, so that a panicking handler is logged and answered like any other failure. Panics of work on
+            // blocking threads do not come here: `call` catches them.
+            .layer(CatchPanicLayer::custom(mark_panic))
+            .into_inner();
+
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that grpcurl prints the details of an error in words.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let score = TransferScoreServiceServer::new(ScoreService { calls: calls.clone() });
+        let models = ModelServiceServer::new(ModelService { calls: calls.clone() });
+        let datasets = DatasetServiceServer::new(DatasetService { calls: calls.clone() });
+        let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
+        let router = tonic::transport::Server::builder()
+            // Deadlines and admission are not layers: tonic's timeout says CANCELLED and leaves streams alone, its
+            // load shedding is per connection. Both are in `call`, for the whole process.
+            .layer(layers)
+            .max_concurrent_streams(limits::CONNECTION_STREAMS)
+            // A client that vanished without a word is noticed, and its work stopped.
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
+            // grpcurl asks for v1alpha, newer tools for v1.
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(score.max_decoding_message_size(limits::MESSAGE_BYTES))
+            .add_service(models.max_decoding_message_size(limits::MESSAGE_BYTES))
+            .add_service(datasets.max_decoding_message_size(limits::MESSAGE_BYTES));
+
+        let draining = CancellationToken::new();
+        let signal = async {
+            shutdown.await;
+            tracing::info!(seconds = drain.as_secs(), "stopping: no new connections, calls in progress may finish");
+            set_health(&health, ServingStatus::NotServing).await;
+            draining.cancel();
+        };
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let mut serving = pin!(router.serve_with_incoming_shutdown(incoming, signal));
+        let drained = async {
+            draining.cancelled().await;
+            tokio::time::sleep(drain).await;
+        };
+        let served = tokio::select! {
+            served = &mut serving => Some(served),
+            () = drained => None,
+        };
+
+        // A client that keeps a stream open would hold the server up for ever.
+        calls.stop.cancel();
+        let flush = Duration::from_secs(limits::FLUSH_SECONDS);
+        let served = match served {
+            Some(served) => served,
+            None => timeout(flush, serving).await.unwrap_or(Ok(())),
+        };
+        let _still_working = timeout(flush, Gauges(calls).idle()).await;
+        Ok(served?)
+    }
+}
+
+impl Gauges {
+    /// Requests that compute or wait to.
+    pub fn computing(&self) -> usize {
+        self.0.computing.in_progress()
+    }
+
+    /// Look-ups that run or wait to.
+    pub fn lookups(&self) -> usize {
+        self.0.lookups.in_progress()
+    }
+
+    /// Waits until no work is left.
+    pub async fn idle(&self) {
+        self.0.computing.idle().await;
+        self.0.lookups.idle().await;
+    }
+}
+
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls").field("computing", &self.computing).finish_non_exhaustive()
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    let services = [
+        "",
+        <TransferScoreServiceServer<ScoreService> as NamedService>::NAME,
+        <ModelServiceServer<ModelService> as NamedService>::NAME,
+        <DatasetServiceServer<DatasetService> as NamedService>::NAME,
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
+    }
+}
+
+fn call_span(request: &Request<Body>) -> Span {
+    let request_id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
+    tracing::info_span!("call", method = request.uri().path(), request_id)
+}

@@ -1,0 +1,169 @@
+//! The command line as a process: exit codes, one clear line of error, tables and JSON from a server with a fake domain.
+
+use std::process::{Command, Output};
+
+use super::transport::fake::{Fake, Running};
+
+/// Runs the command with an environment that has none of its variables.
+fn run(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("an empty folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_transferscore"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TRANSFERSCORE_") || name == "ORT_DYLIB_PATH" {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).current_dir(folder.path()).output().expect("the binary runs")
+}
+
+async fn run_against(running: &Running, arguments: &[&str]) -> Output {
+    let mut arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    arguments.extend(["--server".to_owned(), running.address.to_string()]);
+    let running = move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(running).await.expect("no panic")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn exit_codes_tell_usage_from_failed_work() {
+    for (arguments, code, error) in [
+        (&["--version"][..], 0, ""),
+        (&["score", "--help"], 0, ""),
+        (&[], 2, "Usage"),
+        (&["fly"], 2, "unrecognized subcommand"),
+        (&["score", "a"], 2, "<REFERENCE>"),
+        (&["serve", "--listen", "nowhere"], 2, "--listen"),
+        (&["serve"], 2, "error: --models models: not a folder; give an existing one"),
+        (&["models", "--models", ".", "--datasets", "nowhere"], 2, "error: --datasets nowhere: not a folder"),
+        (&["models", "--log", "=="], 2, "error: --log"),
+        (&["models", "--onnxruntime", "/x", "--models", ".", "--datasets", "."], 2, "error: --onnxruntime /x: no ONNX"),
+        (&["models", "--server", "not an address"], 2, "error: not an address is not an address; give HOST:PORT"),
+        (&["models", "--server", "127.0.0.1:1"], 1, "error: cannot reach 127.0.0.1:1"),
+    ] {
+        let output = run(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(error), "{arguments:?}: {stderr}");
+        if error.starts_with("error: ") {
+            assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+            assert!(output.stdout.is_empty(), "{arguments:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_tables_for_people() {
+    let running = Running::start(Fake::default()).await;
+    for (arguments, words) in [
+        (&["models"][..], &["ok", "batchx64", "1000", "a model"][..]),
+        (&["datasets"], &["digits", "1x8x8"]),
+        (&["check", "ok"], &["2 x Gemm", "18", "yes"]),
+        (
+            &["score", "source", "ok", "--dataset", "digits"],
+            &["combined, reference to source", "0.250 [0.250, 0.250]", "0.200", "linear probe, accuracy"],
+        ),
+        (&["rank", "--reference", "ok", "--dataset", "digits", "first", "second"], &["first", "second", "0.250"]),
+    ] {
+        let output = run_against(&running, arguments).await;
+        let stdout = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+        assert!(output.stderr.is_empty(), "{arguments:?}: {}", text(&output.stderr));
+        for word in words {
+            assert!(stdout.contains(word), "{arguments:?} says nothing of {word:?}:\n{stdout}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_protocol_buffer_json_for_machines() {
+    let running = Running::start(Fake::default()).await;
+    let json = async |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let output = run_against(&running, arguments).await;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    };
+
+    let models = json(&["models", "--json"]).await;
+    assert_eq!(models[0]["models"][0]["nParameters"], "1000");
+    assert_eq!(models[0]["models"][0]["outputKind"], "OUTPUT_KIND_LOGITS");
+    let datasets = json(&["datasets", "--json"]).await;
+    assert_eq!(datasets[0]["datasets"][0]["targetSize"], 0);
+    let check = json(&["check", "ok", "--json"]).await;
+    assert_eq!(check[0]["differentiable"], true);
+
+    let arguments = ["score", "source", "ok", "--dataset", "digits", "--json", "--epsilon", "0.1"];
+    let scores = json(&arguments).await;
+    assert_eq!(scores[0]["referenceToSource"]["combined"]["value"], 0.25);
+
+    let arguments = ["rank", "--reference", "ok", "--dataset", "digits", "--json", "first", "second"];
+    let events = json(&arguments).await;
+    assert_eq!(events.len(), 3, "two rows and the ranking");
+    assert_eq!(events[0]["row"]["sourceModel"], "first");
+    assert_eq!(events[2]["ranking"]["sources"][1]["rank"], 2);
+}
+
+#[tokio::test]
+async fn refusals_are_one_line_and_code_1() {
+    let running = Running::start(Fake::default()).await;
+    for (arguments, error) in [
+        (
+            &["score", "source", "nowhere", "--dataset", "digits"][..],
+            "error: there is no model nowhere; ListModels lists those there are (MODEL_NOT_FOUND, reference_model)\n",
+        ),
+        (
+            &["score", "source", "ok", "--dataset", "digits", "--epsilon", "-1"],
+            "error: attack.epsilon is -1; give a finite number greater than 0, or leave it out for the default \
+             (OPTION_OUT_OF_RANGE, attack.epsilon)\n",
+        ),
+    ] {
+        let output = run_against(&running, arguments).await;
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), error), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gradient_graph_is_written_whole() {
+    let running = Running::start(Fake::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gradient.onnx").display().to_string();
+    let output = run_against(&running, &["gradient", "ok", "--output", &file]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(std::fs::metadata(&file).expect("the file").len(), 3_000_000);
+}
+
+#[test]
+fn a_model_file_is_checked_and_differentiated_without_server_and_runtime() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/digits-reference/model.onnx");
+    let output = run(&["check", model, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let check: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(check["differentiable"], true);
+    assert_eq!(check["model"]["outputs"][0]["shape"], serde_json::json!(["batch", "4"]));
+
+    for (mode, input, output_name) in
+        [("vjp", "cotangent/logits", "gradient/image"), ("jvp", "tangent/image", "tangent/logits")]
+    {
+        let file = folder.path().join("graph.onnx").display().to_string();
+        let output = run(&["gradient", model, "--output", &file, "--mode", mode]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let bytes = std::fs::read(&file).expect("the graph's file");
+        let graph = transferscore::gradient::Graph::parse(bytes.into()).expect("a model");
+        assert!(graph.inputs().iter().any(|port| port.name == input), "{mode}");
+        assert!(graph.outputs().iter().any(|port| port.name == output_name), "{mode}");
+    }
+
+    let garbage = folder.path().join("garbage.onnx");
+    std::fs::write(&garbage, b"not a model").expect("a file");
+    for path in [garbage, folder.path().join("missing.onnx")] {
+        let path = path.display().to_string();
+        let output = run(&["check", &path]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.starts_with(&format!("error: {path}: ")) && stderr.lines().count() == 1, "{stderr}");
+    }
+}

@@ -1,0 +1,324 @@
+//! A domain that does as it is told by the names in a request, and a server around it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+};
+use tonic::body::Body;
+use transferscore::{
+    cancel::Cancel,
+    error::{Error, Reason, Result},
+    scoring::{Scoring, types::*},
+    transport::server::{Gauges, Server, ServerError, ServerSettings},
+};
+
+/// Changes the scores that the fake gives.
+pub type Spoil = fn(&mut PairScores);
+
+/// The behaviours, by the name of the reference model:
+/// `ok` answers; `wait` goes on until cancelled or released; `panic` panics; anything else is not found.
+#[derive(Default)]
+pub struct Fake {
+    pub spoil: Option<Spoil>,
+    pub spoil_ranking: Option<fn(&mut Ranking)>,
+    pub released: AtomicBool,
+    pub marks: Marks,
+}
+
+pub struct Marks {
+    started: Semaphore,
+    cancelled: Semaphore,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks { started: Semaphore::new(0), cancelled: Semaphore::new(0) }
+    }
+}
+
+impl Fake {
+    /// Waits until a `wait` has begun.
+    pub async fn started(&self) {
+        self.marks.started.acquire().await.expect("never closed").forget();
+    }
+
+    /// Waits until a `wait` was told to stop.
+    pub async fn cancelled(&self) {
+        self.marks.cancelled.acquire().await.expect("never closed").forget();
+    }
+
+    /// Ends every `wait` well.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::Relaxed);
+    }
+
+    fn behave(&self, name: &str, cancel: &Cancel) -> Result<()> {
+        match name {
+            "ok" => Ok(()),
+            "wait" => {
+                self.marks.started.add_permits(1);
+                while !self.released.load(Ordering::Relaxed) {
+                    if cancel.is_cancelled() {
+                        self.marks.cancelled.add_permits(1);
+                    }
+                    cancel.check()?;
+                    std::thread::yield_now();
+                }
+                Ok(())
+            }
+            "panic" => panic!("a secret of the server"),
+            name => Err(not_found(name)),
+        }
+    }
+
+    fn scores(&self) -> PairScores {
+        let mut scores = pair_scores();
+        if let Some(spoil) = self.spoil {
+            spoil(&mut scores);
+        }
+        scores
+    }
+}
+
+fn not_found(name: &str) -> Error {
+    Error::new(Reason::ModelNotFound, format!("there is no model {name}; ListModels lists those there are"))
+        .at("reference_model")
+}
+
+impl Scoring for Fake {
+    fn score(&self, request: &PairRequest, cancel: &Cancel) -> Result<PairScores> {
+        self.behave(&request.reference_model, cancel)?;
+        Ok(self.scores())
+    }
+
+    fn rank(
+        &self,
+        request: &RankingRequest,
+        on_event: &mut (dyn FnMut(RankingEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<Ranking> {
+        self.behave(&request.reference_model, cancel)?;
+        for source_model in &request.source_models {
+            on_event(RankingEvent::Progress(Progress { done: 1, total: 2, stage: source_model.clone() }));
+            on_event(RankingEvent::Row { source_model: source_model.clone(), scores: Box::new(self.scores()) });
+            cancel.check()?;
+        }
+        let ranked = |(index, source_model): (usize, &String)| RankedSource {
+            source_model: source_model.clone(),
+            rank: index + 1,
+            value: estimate(0.25),
+        };
+        let mut ranking = Ranking {
+            rank_by: request.rank_by,
+            sources: request.source_models.iter().enumerate().map(ranked).collect(),
+            correlations: Vec::new(),
+            skipped: Vec::new(),
+        };
+        if let Some(spoil) = self.spoil_ranking {
+            spoil(&mut ranking);
+        }
+        Ok(ranking)
+    }
+
+    fn models(&self) -> Vec<ModelDescription> {
+        vec![model("ok")]
+    }
+
+    fn model(&self, name: &str) -> Result<ModelDescription> {
+        if name == "ok" { Ok(model(name)) } else { Err(not_found(name)) }
+    }
+
+    fn check(&self, name: &str) -> Result<ModelCheck> {
+        let obstacles = Vec::new();
+        let operators = vec![("Gemm".to_owned(), 2)];
+        Ok(ModelCheck { model: self.model(name)?, opset: 18, obstacles, operators })
+    }
+
+    fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>> {
+        self.behave(&request.name, &Cancel::default())?;
+        // Longer than a chunk, so that its pieces have to be put together.
+        Ok((0..3_000_000_u32).map(|index| index as u8).collect())
+    }
+
+    fn datasets(&self) -> Vec<DatasetDescription> {
+        vec![dataset("digits")]
+    }
+
+    fn dataset(&self, name: &str) -> Result<DatasetDescription> {
+        if name == "digits" {
+            return Ok(dataset(name));
+        }
+        Err(Error::new(Reason::DatasetNotFound, format!("there is no dataset {name}; ListDatasets lists them"))
+            .at("name"))
+    }
+}
+
+pub fn estimate(value: f64) -> Estimate {
+    Estimate {
+        value,
+        lower: value,
+        upper: value,
+        null_floor: Some(0.1),
+        shuffled: Some(ShuffledNull { mean: 0.1, upper: 0.2 }),
+    }
+}
+
+fn directional() -> DirectionalScores {
+    let loss = LossScores { attack_loss: estimate(2.0), clean_loss: estimate(1.0), fooling_rate: Some(estimate(0.5)) };
+    DirectionalScores {
+        alpha1: estimate(0.5),
+        alpha2: estimate(0.5),
+        combined: estimate(0.25),
+        tau2: estimate(0.5),
+        n_dead_samples: 1,
+        loss: Some(loss),
+    }
+}
+
+fn affine_fit() -> AffineFit {
+    AffineFit {
+        distance: estimate(1.0),
+        r2: estimate(0.5),
+        held_out_distance: estimate(1.1),
+        held_out_r2: estimate(0.4),
+        ridge: 0.1,
+        n_features: 3,
+    }
+}
+
+pub fn pair_scores() -> PairScores {
+    let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
+    PairScores {
+        source_to_reference: directional(),
+        reference_to_source: directional(),
+        tau1: estimate(0.5),
+        gradient_matching: GradientMatching { distance: estimate(1.0), explained: estimate(0.5) },
+        knowledge: KnowledgeScores {
+            function_matching: Some(affine_fit()),
+            affine_transfer: Some(affine_fit()),
+            linear_probe: Some(LinearProbe {
+                accuracy: estimate(0.9),
+                cross_entropy: estimate(0.3),
+                l2: 0.01,
+                folds: 5,
+                n_features: 3,
+                majority_accuracy: 0.25,
+            }),
+            n_parameters: 1_000,
+            skipped: vec![(KnowledgeMeasure::LinearProbe, "no labels".to_owned())],
+        },
+        provenance: Provenance {
+            source_model: reference("source"),
+            reference_model: reference("ok"),
+            dataset: "digits".to_owned(),
+            probe_digest: "11".to_owned(),
+            n_samples: 8,
+            dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
+            seed: 7,
+            attack: AttackOptions {
+                method: AttackMethod::Pgd,
+                norm: Some(Norm::Linf),
+                epsilon: Some(0.03),
+                steps: 10,
+                step_size: Some(0.0075),
+                random_start: true,
+                loss: Some(AttackLoss::CrossEntropy),
+            },
+            confidence: Confidence { level: 0.95, resamples: 1_000 },
+            provider: "CPU".to_owned(),
+        },
+    }
+}
+
+fn model(name: &str) -> ModelDescription {
+    let tensor = |name: &str| TensorDescription {
+        name: name.to_owned(),
+        element_type: "float32".to_owned(),
+        shape: vec!["batch".to_owned(), "64".to_owned()],
+    };
+    ModelDescription {
+        name: name.to_owned(),
+        summary: "a model".to_owned(),
+        digest: "00".to_owned(),
+        n_parameters: 1_000,
+        output_kind: Some(OutputKind::Logits),
+        classes: Vec::new(),
+        inputs: vec![tensor("image")],
+        outputs: vec![tensor("logits")],
+        features: "features".to_owned(),
+        size_bytes: 4_000,
+        problem: String::new(),
+    }
+}
+
+fn dataset(name: &str) -> DatasetDescription {
+    DatasetDescription {
+        name: name.to_owned(),
+        n_samples: 8,
+        shape: vec![1, 8, 8],
+        n_classes: 4,
+        target_size: 0,
+        problem: String::new(),
+    }
+}
+
+/// A client without a timer of its own: what it reports came from the server.
+pub type RawClient = Client<HttpConnector, Body>;
+
+/// A server in front of a fake.
+pub struct Running {
+    pub fake: Arc<Fake>,
+    pub address: std::net::SocketAddr,
+    pub gauges: Gauges,
+    shutdown: oneshot::Sender<()>,
+    served: JoinHandle<std::result::Result<(), ServerError>>,
+}
+
+impl Running {
+    pub async fn start(fake: Fake) -> Self {
+        Running::with_settings(fake, 2, 4, Duration::ZERO).await
+    }
+
+    pub async fn with_settings(fake: Fake, concurrent: usize, queued: usize, drain: Duration) -> Self {
+        let fake = Arc::new(fake);
+        let settings = ServerSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            concurrent_requests: concurrent,
+            queued_requests: queued,
+            drain,
+        };
+        let server = Server::bind(settings, Arc::clone(&fake) as Arc<dyn Scoring>).await.expect("a free port");
+        let (address, gauges) = (server.address(), server.gauges());
+        let (shutdown, wanted) = oneshot::channel();
+        let served = tokio::spawn(server.serve(async {
+            let _sender_gone = wanted.await;
+        }));
+        Running { fake, address, gauges, shutdown, served }
+    }
+
+    pub fn origin(&self) -> http::Uri {
+        format!("http://{}", self.address).parse().expect("an address is a URI")
+    }
+
+    pub fn raw_client(&self) -> RawClient {
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+    }
+
+    /// Asks the server to stop and returns what tells of its end.
+    pub fn stop(self) -> JoinHandle<std::result::Result<(), ServerError>> {
+        self.shutdown.send(()).expect("the server runs");
+        self.served
+    }
+}

@@ -1,0 +1,232 @@
+//! {unary, server stream} × {ok, cancel, deadline, error, panic, overload, shutdown}: the right status, and afterwards
+//! every permit is back.
+
+use std::time::Duration;
+
+use tonic::{Code, Request, Status, metadata::MetadataValue};
+use tonic_types::StatusExt;
+use transferscore::transport::proto::{
+    RankSourcesRequest, TransferScoreRequest, rank_sources_request, rank_sources_response::Event,
+    transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
+};
+
+use super::fake::{Fake, RawClient, Running};
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Unary,
+    Stream,
+}
+
+const SHAPES: [Shape; 2] = [Shape::Unary, Shape::Stream];
+
+struct Caller {
+    service: TransferScoreServiceClient<RawClient>,
+    timeout: Option<&'static str>,
+}
+
+impl Caller {
+    fn of(running: &Running) -> Self {
+        let service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+        Caller { service, timeout: None }
+    }
+
+    fn within(mut self, timeout: &'static str) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(timeout) = self.timeout {
+            request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(timeout));
+        }
+        request
+    }
+
+    /// Makes the call to its end; tells how many results came.
+    async fn call(mut self, shape: Shape, behaviour: &str) -> Result<usize, Status> {
+        match shape {
+            Shape::Unary => {
+                let request = self.request(TransferScoreRequest {
+                    source_model: "source".to_owned(),
+                    reference_model: behaviour.to_owned(),
+                    probe: Some(transfer_score_request::Probe::Dataset("digits".to_owned())),
+                    ..TransferScoreRequest::default()
+                });
+                self.service.transfer_score(request).await?;
+                Ok(1)
+            }
+            Shape::Stream => {
+                let request = self.request(RankSourcesRequest {
+                    source_models: vec!["first".to_owned(), "second".to_owned()],
+                    reference_model: behaviour.to_owned(),
+                    probe: Some(rank_sources_request::Probe::Dataset("digits".to_owned())),
+                    ..RankSourcesRequest::default()
+                });
+                let mut events = self.service.rank_sources(request).await?.into_inner();
+                let mut n_results = 0;
+                while let Some(event) = events.message().await? {
+                    n_results += usize::from(!matches!(event.event, Some(Event::Progress(_))));
+                }
+                Ok(n_results)
+            }
+        }
+    }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+async fn assert_all_permits_are_back(running: &Running) {
+    running.gauges.idle().await;
+    assert_eq!((running.gauges.computing(), running.gauges.lookups()), (0, 0));
+}
+
+#[tokio::test]
+async fn ok() {
+    for (shape, n_results) in [(Shape::Unary, 1), (Shape::Stream, 3)] {
+        let running = Running::start(Fake::default()).await;
+        assert_eq!(Caller::of(&running).call(shape, "ok").await.expect("scores"), n_results, "{shape:?}");
+        assert_all_permits_are_back(&running).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_stops_the_work() {
+    for shape in SHAPES {
+        let running = Running::start(Fake::default()).await;
+        let call = tokio::spawn(Caller::of(&running).call(shape, "wait"));
+        running.fake.started().await;
+        assert_eq!(running.gauges.computing(), 1, "{shape:?}");
+        call.abort();
+        running.fake.cancelled().await;
+        assert_all_permits_are_back(&running).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_is_told_as_such_and_stops_the_work() {
+    for shape in SHAPES {
+        let running = Running::start(Fake::default()).await;
+        let status = Caller::of(&running).within("300m").call(shape, "wait").await.expect_err("too late");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+        running.fake.cancelled().await;
+        assert_all_permits_are_back(&running).await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_domain_is_told_with_reason_and_field() {
+    for shape in SHAPES {
+        let running = Running::start(Fake::default()).await;
+        let status = Caller::of(&running).call(shape, "nowhere").await.expect_err("no such model");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "MODEL_NOT_FOUND"), "{shape:?}");
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations).collect();
+        assert_eq!(fields.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), ["reference_model"]);
+        assert_all_permits_are_back(&running).await;
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_internal_keeps_its_secret_and_harms_no_other_call() {
+    for shape in SHAPES {
+        let running = Running::start(Fake::default()).await;
+        let status = Caller::of(&running).call(shape, "panic").await.expect_err("the work panicked");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INTERNAL"), "{shape:?}");
+        let details = status.get_error_details();
+        let id = &details.request_info().expect("the request's id").request_id;
+        assert!(!id.is_empty() && status.message().contains(id.as_str()), "{}", status.message());
+        assert!(!status.message().contains("secret"), "{}", status.message());
+        assert_all_permits_are_back(&running).await;
+        Caller::of(&running).call(shape, "ok").await.expect("the server lives");
+    }
+}
+
+#[tokio::test]
+async fn past_the_queue_a_call_is_sent_away_with_a_delay() {
+    for shape in SHAPES {
+        let running = Running::with_settings(Fake::default(), 1, 1, Duration::ZERO).await;
+        let computing = tokio::spawn(Caller::of(&running).call(shape, "wait"));
+        running.fake.started().await;
+        let waiting = tokio::spawn(Caller::of(&running).call(shape, "ok"));
+        while running.gauges.computing() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let status = Caller::of(&running).call(shape, "ok").await.expect_err("there is no room");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "SERVER_BUSY"), "{shape:?}");
+        assert!(status.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
+
+        running.fake.release();
+        computing.await.expect("no panic").expect("the first ends well");
+        waiting.await.expect("no panic").expect("the one that waited gets its turn");
+        assert_all_permits_are_back(&running).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_the_queue_gives_its_place_back() {
+    for shape in SHAPES {
+        let running = Running::with_settings(Fake::default(), 1, 1, Duration::ZERO).await;
+        let computing = tokio::spawn(Caller::of(&running).call(shape, "wait"));
+        running.fake.started().await;
+        let waiting = tokio::spawn(Caller::of(&running).call(shape, "ok"));
+        while running.gauges.computing() < 2 {
+            tokio::task::yield_now().await;
+        }
+        waiting.abort();
+        while running.gauges.computing() > 1 {
+            tokio::task::yield_now().await;
+        }
+        running.fake.release();
+        computing.await.expect("no panic").expect("the first ends well");
+    }
+}
+
+#[tokio::test]
+async fn look_ups_do_not_wait_behind_computations() {
+    let running = Running::with_settings(Fake::default(), 1, 0, Duration::ZERO).await;
+    let computing = tokio::spawn(Caller::of(&running).call(Shape::Unary, "wait"));
+    running.fake.started().await;
+    let client = transferscore::transport::client::Client::connect(&running.address.to_string()).await.expect("up");
+    assert_eq!(client.models().await.expect("a listing").len(), 1);
+    running.fake.release();
+    computing.await.expect("no panic").expect("scores");
+}
+
+#[tokio::test]
+async fn after_the_drain_calls_are_cancelled_and_the_server_ends() {
+    for shape in SHAPES {
+        let running = Running::start(Fake::default()).await;
+        let call = tokio::spawn(Caller::of(&running).call(shape, "wait"));
+        running.fake.started().await;
+        let (fake, gauges) = (running.fake.clone(), running.gauges.clone());
+        let served = running.stop();
+        let status = call.await.expect("no panic").expect_err("the server stopped");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "SHUTTING_DOWN"), "{shape:?}");
+        fake.cancelled().await;
+        served.await.expect("no panic").expect("an end in order");
+        assert_eq!(gauges.computing(), 0);
+    }
+}
+
+#[tokio::test]
+async fn during_the_drain_calls_finish() {
+    for shape in SHAPES {
+        // An hour: were the drain waited out, the test would not end.
+        let running = Running::with_settings(Fake::default(), 2, 4, Duration::from_secs(3600)).await;
+        let address = running.address;
+        let call = tokio::spawn(Caller::of(&running).call(shape, "wait"));
+        running.fake.started().await;
+        let fake = running.fake.clone();
+        let served = running.stop();
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        fake.release();
+        call.await.expect("no panic").expect("its answer");
+        served.await.expect("no panic").expect("an end in order");
+    }
+}

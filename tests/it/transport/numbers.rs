@@ -1,0 +1,150 @@
+//! What leaves the server: every number finite, every field filled in.
+
+use tonic::Code;
+use transferscore::{
+    scoring::types::{MeasureCorrelation, PairScores, Ranking},
+    transport::proto::{
+        RankSourcesRequest, TransferScoreRequest, rank_sources_request, rank_sources_response::Event,
+        transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
+    },
+};
+
+use super::fake::{Fake, Running, Spoil};
+
+fn request() -> TransferScoreRequest {
+    TransferScoreRequest {
+        source_model: "source".to_owned(),
+        reference_model: "ok".to_owned(),
+        probe: Some(transfer_score_request::Probe::Dataset("digits".to_owned())),
+        ..TransferScoreRequest::default()
+    }
+}
+
+fn ranking_request() -> RankSourcesRequest {
+    RankSourcesRequest {
+        source_models: vec!["source".to_owned()],
+        reference_model: "ok".to_owned(),
+        probe: Some(rank_sources_request::Probe::Dataset("digits".to_owned())),
+        ..RankSourcesRequest::default()
+    }
+}
+
+/// Puts a bad number at each place in turn.
+const SPOILS: &[(&str, Spoil)] = &[
+    ("value", |scores| scores.tau1.value = f64::NAN),
+    ("lower", |scores| scores.tau1.lower = f64::NEG_INFINITY),
+    ("upper", |scores| scores.tau1.upper = f64::INFINITY),
+    ("null floor", |scores| scores.tau1.null_floor = Some(f64::NAN)),
+    ("shuffled mean", |scores| shuffled(scores).mean = f64::NAN),
+    ("shuffled upper", |scores| shuffled(scores).upper = f64::NAN),
+    ("alpha1", |scores| scores.source_to_reference.alpha1.value = f64::NAN),
+    ("alpha2", |scores| scores.reference_to_source.alpha2.value = f64::NAN),
+    ("alpha2 squared", |scores| scores.reference_to_source.alpha2.value = f64::MAX),
+    ("combined", |scores| scores.reference_to_source.combined.value = f64::NAN),
+    ("tau2", |scores| scores.source_to_reference.tau2.value = f64::NAN),
+    ("attack loss", |scores| loss(scores).attack_loss.value = f64::INFINITY),
+    ("clean loss", |scores| loss(scores).clean_loss.value = f64::INFINITY),
+    ("fooling rate", |scores| {
+        if let Some(rate) = &mut loss(scores).fooling_rate {
+            rate.value = f64::NAN;
+        }
+    }),
+    ("distance", |scores| scores.gradient_matching.distance.value = f64::NAN),
+    ("explained", |scores| scores.gradient_matching.explained.value = f64::NAN),
+    ("fit", |scores| fit(scores).r2.value = f64::NAN),
+    ("held-out fit", |scores| fit(scores).held_out_r2.value = f64::NEG_INFINITY),
+    ("ridge", |scores| fit(scores).ridge = f64::NAN),
+    ("probe", |scores| probe(scores).accuracy.value = f64::NAN),
+    ("probe's strength", |scores| probe(scores).l2 = f64::INFINITY),
+    ("majority", |scores| probe(scores).majority_accuracy = f64::NAN),
+    ("epsilon", |scores| scores.provenance.attack.epsilon = Some(f64::NAN)),
+    ("step size", |scores| scores.provenance.attack.step_size = Some(f64::INFINITY)),
+    ("level", |scores| scores.provenance.confidence.level = f64::NAN),
+];
+
+fn shuffled(scores: &mut PairScores) -> &mut transferscore::scoring::types::ShuffledNull {
+    scores.tau1.shuffled.as_mut().expect("the fake has one")
+}
+
+fn loss(scores: &mut PairScores) -> &mut transferscore::scoring::types::LossScores {
+    scores.reference_to_source.loss.as_mut().expect("the fake has one")
+}
+
+fn fit(scores: &mut PairScores) -> &mut transferscore::scoring::types::AffineFit {
+    scores.knowledge.affine_transfer.as_mut().expect("the fake has one")
+}
+
+fn probe(scores: &mut PairScores) -> &mut transferscore::scoring::types::LinearProbe {
+    scores.knowledge.linear_probe.as_mut().expect("the fake has one")
+}
+
+#[tokio::test]
+async fn no_bad_number_leaves_in_a_score_or_a_row() {
+    for (place, spoil) in SPOILS {
+        let running = Running::start(Fake { spoil: Some(*spoil), ..Fake::default() }).await;
+        let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+        let status = service.transfer_score(request()).await.expect_err(place);
+        assert_eq!(status.code(), Code::Internal, "{place}");
+
+        let mut events = service.rank_sources(ranking_request()).await.expect("a stream").into_inner();
+        let status = loop {
+            match events.message().await {
+                Ok(Some(event)) => assert!(matches!(event.event, Some(Event::Progress(_))), "{place}: {event:?}"),
+                Ok(None) => panic!("{place}: the stream ended well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Internal, "{place}");
+        running.gauges.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn no_bad_number_leaves_in_a_ranking() {
+    fn correlation() -> MeasureCorrelation {
+        MeasureCorrelation {
+            adversarial_metric: String::new(),
+            knowledge_measure: String::new(),
+            n_sources: 3,
+            pearson: Some(1.0),
+            spearman: None,
+            kendall: None,
+        }
+    }
+    let spoils: [fn(&mut Ranking); 4] = [
+        |ranking| ranking.sources[0].value.value = f64::NAN,
+        |ranking| ranking.correlations.push(MeasureCorrelation { pearson: Some(f64::NAN), ..correlation() }),
+        |ranking| ranking.correlations.push(MeasureCorrelation { spearman: Some(f64::NAN), ..correlation() }),
+        |ranking| ranking.correlations.push(MeasureCorrelation { kendall: Some(f64::NAN), ..correlation() }),
+    ];
+    for (index, spoil) in spoils.into_iter().enumerate() {
+        let running = Running::start(Fake { spoil_ranking: Some(spoil), ..Fake::default() }).await;
+        let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+        let mut events = service.rank_sources(ranking_request()).await.expect("a stream").into_inner();
+        let status = loop {
+            match events.message().await {
+                Ok(Some(event)) => assert!(!matches!(event.event, Some(Event::Ranking(_))), "spoil {index}"),
+                Ok(None) => panic!("spoil {index}: the stream ended well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Internal, "spoil {index}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_every_field_of_the_domain() {
+    let running = Running::start(Fake::default()).await;
+    let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+    let answer = service.transfer_score(request()).await.expect("scores").into_inner();
+    let text = format!("{answer:?}");
+    // The fake fills in everything, so an absent message is one that the conversion forgot.
+    assert!(!text.contains("None"), "{text}");
+
+    let direction = answer.reference_to_source.expect("a direction");
+    assert_eq!((direction.alpha2_squared, direction.combined_squared), (0.25, 0.0625));
+    let provenance = answer.provenance.expect("a provenance");
+    assert_eq!((provenance.seed, provenance.n_samples, provenance.dropped[0].count), (7, 8, 2));
+    assert_eq!(provenance.attack.expect("an attack").steps, 10);
+    assert_eq!(provenance.version, env!("CARGO_PKG_VERSION"));
+}
