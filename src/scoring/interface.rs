@@ -109,7 +109,9 @@ fn preprocessing(snapshot: &Snapshot, declared: Option<&[Dim]>, sample_shape: &[
             if rank.is_some_and(|rank| rank != 4) {
                 return Err(does_not_fit(format!("{} dimensions with the batch", rank.unwrap_or_default())));
             }
-            let nhwc = manifest.layout == registry::Layout::Nhwc;
+            // A declared shape that only makes sense with the channels last says as much as a manifest.
+            let channels_last = known(1).is_some_and(|size| size != *channels) && known(3) == Some(*channels);
+            let nhwc = manifest.layout == registry::Layout::Nhwc || channels_last;
             let (channel_axis, height_axis, width_axis) = if nhwc { (3, 1, 2) } else { (1, 2, 3) };
             if let Some(wanted) = known(channel_axis).filter(|wanted| wanted != channels) {
                 return Err(does_not_fit(format!("{wanted} channels")));

@@ -1,8 +1,12 @@
 //! The bundled models against the oracle's float64 values, and what the README says of them.
 
+use prost::Message;
 use serde_json::Value;
 use transferscore::{
     cancel::Cancel,
+    gradient::onnx::{
+        AttributeProto, ModelProto, NodeProto, tensor_shape_proto::dimension::Value as Size, type_proto::Value as Kind,
+    },
     scoring::{Scoring, types::*},
 };
 
@@ -145,4 +149,41 @@ fn all_models_are_ranked_when_none_is_named_and_misfits_are_skipped_with_the_rea
     assert_eq!(ranking.skipped.len(), 1);
     assert_eq!(ranking.skipped[0].source_model, "garbage");
     assert!(ranking.skipped[0].reason.contains("ONNX"), "{}", ranking.skipped[0].reason);
+}
+
+/// The bundled reference behind a transposition, so that it takes images with the channels last.
+fn channels_last() -> Vec<u8> {
+    let bytes = std::fs::read(crate::server_process::repository("models/digits-reference/model.onnx")).unwrap();
+    let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let Some(Kind::TensorType(tensor)) = &mut graph.input[0].r#type.as_mut().unwrap().value else { panic!("a tensor") };
+    for (dim, size) in tensor.shape.as_mut().unwrap().dim.iter_mut().skip(1).zip([8, 8, 1]) {
+        dim.value = Some(Size::DimValue(size));
+    }
+    graph.node[0].input[0] = "channels_first".to_owned();
+    let permutation =
+        AttributeProto { name: "perm".to_owned(), r#type: 7, ints: vec![0, 3, 1, 2], ..Default::default() };
+    let transposition = NodeProto {
+        input: vec![graph.input[0].name.clone()],
+        output: vec!["channels_first".to_owned()],
+        op_type: "Transpose".to_owned(),
+        attribute: vec![permutation],
+        ..Default::default()
+    };
+    graph.node.insert(0, transposition);
+    model.encode_to_vec()
+}
+
+#[test]
+fn a_model_that_wants_the_channels_last_needs_no_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("channels-last.onnx"), channels_last()).unwrap();
+    let scorer = super::scorer(
+        vec![crate::server_process::repository("models"), folder.path().to_owned()],
+        vec![crate::server_process::repository("models/datasets")],
+    );
+    let scores = scorer.score(&pair("channels-last", options()), &Cancel::default()).unwrap();
+    for value in [scores.source_to_reference.alpha1.value, scores.gradient_matching.explained.value] {
+        assert!((value - 1.0).abs() < 1e-5, "{value}");
+    }
 }
