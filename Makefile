@@ -30,9 +30,10 @@ bench: setup ## run the benchmarks
 fmt: ## format the sources
 	$(CARGO) fmt
 
-lint: ## check the format and run clippy, warnings denied
+lint: ## check the format, clippy and the documentation, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
 clean: ## remove what was built and fetched
 	rm -rf $(or $(CARGO_TARGET_DIR),target) .onnxruntime .venv

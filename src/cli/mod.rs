@@ -1,4 +1,4 @@
-//! The command line: arguments, signals, exit codes. A command is a file here and a line in [`Command`].
+//! The command line: arguments, signals, exit codes. A command is a file here and a line in `Command`.
 //!
 //! Standard output has the result and nothing else; progress, logs and errors go to standard error. Exit codes: 0
 //! success, 1 failed work, 2 usage or configuration.
