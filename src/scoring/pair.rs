@@ -178,3 +178,19 @@ fn provenance(call: &Call<'_>, source: &Network) -> Provenance {
         provider: call.provider.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cross_entropy_is_that_of_the_softmax_and_does_not_overflow() {
+        // −log softmax of each entry, by NumPy in float64.
+        for (label, expected) in [(0, 2.407_605_964_444_38), (1, 1.407_605_964_444_38), (2, 0.407_605_964_444_38)] {
+            let logits = Array1::from(vec![1.0, 2.0, 3.0]);
+            assert!((cross_entropy(logits.view(), label) - expected).abs() < 1e-12);
+            let shifted = logits + 1e4;
+            assert!((cross_entropy(shifted.view(), label) - expected).abs() < 1e-9);
+        }
+    }
+}

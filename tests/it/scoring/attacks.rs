@@ -50,3 +50,13 @@ fn losses_without_a_gradient_at_the_clean_point_still_attack() {
         }
     }
 }
+
+#[test]
+fn the_fooling_rate_goes_from_none_to_nearly_all_with_the_radius() {
+    let rate = |epsilon| {
+        let pgd = AttackOptions { epsilon: Some(epsilon), ..attack(AttackMethod::Pgd) };
+        score("digits-reference", pgd).source_to_reference.loss.unwrap().fooling_rate.unwrap().value
+    };
+    assert_eq!(rate(1e-5), 0.0);
+    assert!(rate(0.5) > 0.9);
+}
