@@ -14,16 +14,15 @@ use std::{
 
 use ort::{environment::Environment, logging::LogLevel};
 
+use crate::config::ONNXRUNTIME_VERSION;
+
 pub use executable::{Executable, TensorSpec};
 pub use workers::Workers;
-
-/// The version of ONNX Runtime that this build is made for.
-pub const VERSION: &str = "1.31.1";
 
 /// What can go wrong below a session.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RuntimeError {
-    #[error("ONNX Runtime {VERSION} cannot be loaded: {0}; run \"make setup\" or pass --onnxruntime PATH")]
+    #[error("ONNX Runtime {ONNXRUNTIME_VERSION} cannot be loaded: {0}; run \"make setup\" or pass --onnxruntime PATH")]
     Library(String),
     #[error("ONNX Runtime refuses the model: {0}")]
     Model(String),

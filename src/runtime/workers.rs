@@ -16,10 +16,6 @@ impl Workers {
         Ok(Workers { pool })
     }
 
-    pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
-
     /// Applies `work` to every piece, at most `in_flight` at once, and hands each result to `collect` in the order of
     /// the pieces. Stops at the first error.
     ///

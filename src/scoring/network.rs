@@ -13,6 +13,7 @@ use crate::{
         self, Graph,
         compose::{self, Loss},
     },
+    limits,
     registry::{OutputKind, Snapshot},
     runtime::{Executable, Runtime, RuntimeError},
     scoring::{interface::Interface, types::ModelReference},
@@ -50,23 +51,27 @@ pub struct Network {
     /// Preprocessing and model, before differentiation.
     graph: Graph,
     forward: Executable,
-    vjp: OnceLock<Executable>,
+    vjp: Executable,
     cross_entropy: OnceLock<Executable>,
     squared_deviation: OnceLock<Executable>,
 }
 
 impl Network {
-    /// Composes preprocessing in front of the model and tries it once.
+    /// Composes preprocessing in front of the model, derives its gradient graph and tries it once.
     ///
     /// # Errors
-    /// [`Reason::ProbeMismatch`] when samples of this shape cannot be fed to the model, [`Reason::ModelInvalid`] and
-    /// [`Reason::ModelExecutionFailed`] when the model itself is at fault.
+    /// [`Reason::ProbeMismatch`] when samples of this shape cannot be fed to the model, [`Reason::ModelInvalid`],
+    /// [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault,
+    /// [`Reason::LimitExceeded`] when it has more outputs than Jacobians are computed for.
     pub fn build(runtime: &Arc<Runtime>, snapshot: &Snapshot, sample_shape: &[usize]) -> Result<Self> {
         let graph = super::describe::parse(snapshot)?;
         let n_parameters = graph.n_parameters();
         let interface = Interface::of(snapshot, &graph, sample_shape)?;
         let graph = interface.compose(snapshot.name(), graph)?;
         let forward = compile(runtime, snapshot.name(), &graph)?;
+        let vjp = gradient::vjp(&graph, &[&interface.input], &[&interface.output])
+            .map_err(|cause| not_differentiable(snapshot.name(), &cause))?;
+        let vjp = compile(runtime, snapshot.name(), &vjp)?;
         let mut network = Network {
             reference: ModelReference { name: snapshot.name().to_owned(), digest: snapshot.digest().to_string() },
             output_kind: interface.output_kind,
@@ -79,11 +84,20 @@ impl Network {
             runtime: Arc::clone(runtime),
             graph,
             forward,
-            vjp: OnceLock::new(),
+            vjp,
             cross_entropy: OnceLock::new(),
             squared_deviation: OnceLock::new(),
         };
         network.output_shape = network.try_out()?;
+        if network.n_outputs() > limits::JACOBIAN_ROWS {
+            let message = format!(
+                "model `{}` has {} outputs; Jacobians of at most {} are computed",
+                network.name(),
+                network.n_outputs(),
+                limits::JACOBIAN_ROWS
+            );
+            return Err(Error::new(Reason::LimitExceeded, message));
+        }
         Ok(network)
     }
 
@@ -147,8 +161,7 @@ impl Network {
     /// # Errors
     /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`].
     pub fn jacobians(&self, samples: ArrayView2<'_, f32>) -> Result<Array3<f32>> {
-        let vjp =
-            self.once(&self.vjp, || gradient::vjp(&self.graph, &[&self.interface.input], &[&self.interface.output]))?;
+        let vjp = &self.vjp;
         let cotangent = format!("cotangent/{}", self.interface.output);
         let gradient = format!("gradient/{}", self.interface.input);
         let mut jacobians = Array3::zeros((samples.nrows(), self.n_outputs(), self.n_inputs()));
@@ -280,6 +293,10 @@ impl Network {
     fn execution_failed(&self, cause: &RuntimeError) -> Error {
         Error::new(Reason::ModelExecutionFailed, format!("model `{}`: {cause}", self.name()))
     }
+}
+
+fn not_differentiable(name: &str, cause: &gradient::GradientError) -> Error {
+    Error::new(Reason::ModelNotDifferentiable, format!("model `{name}`: {cause}"))
 }
 
 fn compile(runtime: &Arc<Runtime>, name: &str, graph: &Graph) -> Result<Executable> {

@@ -73,11 +73,23 @@ pub struct Meeting {
 /// # Errors
 /// Those of [`Network`], and [`Reason::Cancelled`].
 pub fn reference_pass(setting: &Setting<'_>, reference: &Network) -> Result<ReferencePass> {
+    // The Jacobians are by far the largest: they go to their place as they come, so that they are held once.
+    let mut jacobians = Array3::zeros((setting.probe.n_samples(), reference.n_outputs(), reference.n_inputs()));
+    let mut filled = 0;
     let mut tiles = Vec::new();
-    setting.tiles(reference, |rows| setting.tile(reference, rows), |tile| tiles.push(tile))?;
+    setting.tiles(
+        reference,
+        |rows| setting.tile(reference, rows),
+        |tile| {
+            let rows = filled..filled + tile.own.nrows();
+            filled = rows.end;
+            jacobians.slice_axis_mut(Axis(0), Slice::from(rows)).assign(&tile.clean.jacobians);
+            tiles.push(tile.without_jacobians());
+        },
+    )?;
     Ok(ReferencePass {
-        outputs: stack(&tiles, |tile| &tile.clean.outputs)?,
-        jacobians: stack(&tiles, |tile| &tile.clean.jacobians)?,
+        outputs: stack(&tiles, |tile| &tile.outputs)?,
+        jacobians,
         perturbations: stack(&tiles, |tile| &tile.perturbations)?,
         own: stack(&tiles, |tile| &tile.own)?,
     })
@@ -105,14 +117,14 @@ pub fn meet(
         let reference_jacobians = part(&reference_pass.jacobians, rows);
         let grams = CrossGrams::of(reference_jacobians.view(), tile.clean.jacobians.view())
             .map_err(|cause| internal(&cause))?;
-        Ok(SourceTile { tile, by_reference, by_reference_shuffled, grams })
+        Ok(SourceTile { tile: tile.without_jacobians(), by_reference, by_reference_shuffled, grams })
     };
     setting.tiles(source, meet_tile, |part| parts.push(part))?;
     let perturbations: Array2<f32> = stack(&parts, |part| &part.tile.perturbations)?;
     let (on_reference, on_reference_shuffled) =
         read_on_reference(setting, reference, reference_pass, &perturbations, &others)?;
     Ok(Meeting {
-        outputs: stack(&parts, |part| &part.tile.clean.outputs)?,
+        outputs: stack(&parts, |part| &part.tile.outputs)?,
         features: stack(&parts, |part| &part.tile.features)?,
         own: stack(&parts, |part| &part.tile.own)?,
         by_reference: stack(&parts, |part| &part.by_reference)?,
@@ -134,8 +146,23 @@ struct OwnTile {
     own: Array2<f64>,
 }
 
+/// What is kept of a tile once its Jacobians were used.
+struct LightTile {
+    outputs: Array2<f32>,
+    features: Array2<f32>,
+    perturbations: Array2<f32>,
+    own: Array2<f64>,
+}
+
+impl OwnTile {
+    fn without_jacobians(self) -> LightTile {
+        let OwnTile { clean, features, perturbations, own } = self;
+        LightTile { outputs: clean.outputs, features, perturbations, own }
+    }
+}
+
 struct SourceTile {
-    tile: OwnTile,
+    tile: LightTile,
     by_reference: Array2<f64>,
     by_reference_shuffled: Array2<f64>,
     grams: CrossGrams,

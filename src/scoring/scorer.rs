@@ -162,13 +162,10 @@ impl Scorer {
         field: &str,
         shape: &[usize],
     ) -> Result<(Vec<Arc<Network>>, Vec<SkippedSource>)> {
-        if request.source_models.len() > limits::SOURCES {
-            let message = format!("{} sources; at most {} fit one call", request.source_models.len(), limits::SOURCES);
-            return Err(Error::new(Reason::LimitExceeded, message).at(field));
-        }
         let mut networks = Vec::new();
         let mut skipped = Vec::new();
         if !request.source_models.is_empty() {
+            limited(request.source_models.len(), field)?;
             for name in &request.source_models {
                 networks.push(self.network(name, shape).map_err(|error| error.at(field))?);
             }
@@ -184,24 +181,13 @@ impl Scorer {
             let message = "no model of the server fits the probe set; name source_models to see why each does not";
             return Err(Error::new(Reason::ProbeMismatch, message).at(field));
         }
-        networks.truncate(limits::SOURCES);
+        limited(networks.len(), field)?;
         Ok((networks, skipped))
     }
 
     /// Refuses what would not fit in memory before any work is done.
     fn check_memory(&self, probe: &Dataset, reference: &Network, sources: &[Arc<Network>]) -> Result<()> {
         let widest = sources.iter().map(|source| source.n_outputs()).max().unwrap_or(0) as u64;
-        for network in sources.iter().map(Arc::as_ref).chain([reference]) {
-            if network.n_outputs() > limits::JACOBIAN_ROWS {
-                let message = format!(
-                    "model `{}` has {} outputs; Jacobians of at most {} are computed",
-                    network.name(),
-                    network.n_outputs(),
-                    limits::JACOBIAN_ROWS
-                );
-                return Err(Error::new(Reason::LimitExceeded, message));
-            }
-        }
         let (n, d) = (reference.n_inputs() as u64, reference.n_outputs() as u64);
         let per_sample = 4 * n * (d + 4) + 8 * (d * widest + widest * widest + 8 * (d + widest));
         let needed = per_sample.saturating_mul(probe.n_samples() as u64);
@@ -233,6 +219,15 @@ impl Scorer {
     fn snapshot(&self, name: &str) -> Result<Arc<Snapshot>> {
         self.registry.get(name).map_err(|cause| Error::from(cause).at("name"))
     }
+}
+
+/// Refuses more sources than fit one call.
+fn limited(n_sources: usize, field: &str) -> Result<()> {
+    if n_sources > limits::SOURCES {
+        let message = format!("{n_sources} sources; at most {} fit one call", limits::SOURCES);
+        return Err(Error::new(Reason::LimitExceeded, message).at(field));
+    }
+    Ok(())
 }
 
 impl Scoring for Scorer {

@@ -164,7 +164,7 @@ fn each_bad_thing_has_its_reason_its_field_and_its_mend() {
     ] {
         check(named(name, "digits-reference", "good"), Reason::ModelInvalid, source, says);
     }
-    check(named("sampled", "digits-reference", "good"), Reason::ModelNotDifferentiable, None, "RandomNormalLike");
+    check(named("sampled", "digits-reference", "good"), Reason::ModelNotDifferentiable, source, "RandomNormalLike");
     check(named("not-a-number", "digits-reference", "good"), Reason::ModelExecutionFailed, source, "NaN");
     check(named("colour", "digits-reference", "good"), Reason::ProbeMismatch, source, "3 channels");
     for name in ["garbage", "truncated"] {
@@ -255,4 +255,19 @@ fn a_cancelled_request_stops() {
     let request = good(|request| request.options.max_samples = 100);
     let error = Bench::new().scorer.score(&request, &cancel).expect_err("it was cancelled");
     assert_eq!(error.reason, Reason::Cancelled);
+}
+
+#[test]
+fn a_ranking_of_all_models_skips_each_that_cannot_be_scored() {
+    let request = RankingRequest {
+        source_models: Vec::new(),
+        reference_model: "digits-reference".to_owned(),
+        probe: Probe::Dataset("good".to_owned()),
+        options: options(),
+        rank_by: RankingMetric::Tau1,
+    };
+    let ranking = Bench::new().scorer.rank(&request, &mut |_| (), &Cancel::default()).unwrap();
+    assert_eq!(ranking.sources.len(), 5);
+    let sampled = ranking.skipped.iter().find(|skipped| skipped.source_model == "sampled").unwrap();
+    assert!(sampled.reason.contains("RandomNormalLike"), "{}", sampled.reason);
 }
