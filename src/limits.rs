@@ -9,6 +9,13 @@ pub const MODEL_BYTES: u64 = 2 << 30;
 pub const MODEL_NODES: usize = 200_000;
 /// Deepest nesting of subgraphs.
 pub const MODEL_NESTING: usize = 16;
+/// What the constants of a model may take in memory beyond what they take in its file: sparse ones made dense, results
+/// of computations on constants.
+pub const MODEL_EXPANSION_BYTES: u64 = 512 << 20;
+/// Largest constant that replaces a computation on constants, in elements.
+pub const FOLDED_ELEMENTS: u64 = 1 << 22;
+/// What computations on constants may read and write in one model, in bytes.
+pub const FOLDING_BYTES: u64 = 2 << 30;
 /// Most dimensions of a tensor.
 pub const TENSOR_RANK: usize = 16;
 /// Largest number of elements that a shape may declare.

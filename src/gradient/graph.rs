@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::tensor::Tensor;
+use super::{onnx, tensor::Tensor};
 
 /// The oldest opset whose operator forms the compiler works with; older models are converted on import.
 pub const WORKING_OPSET: i64 = 21;
@@ -187,9 +187,23 @@ pub enum Attribute {
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     Texts(Vec<String>),
+    /// A branch or the body of a loop.
+    Graph(Box<Subgraph>),
+    /// What nothing here computes with, such as strings: written as it was read.
+    Opaque(Box<onnx::AttributeProto>),
+}
+
+/// A graph inside a node. What it takes from around it are inputs of the node too, after the operator's own, so that
+/// pruning and renaming see them; all subgraphs of one node have one list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subgraph {
+    pub(crate) graph: Graph,
+    /// What the subgraph calls the last inputs of its node.
+    pub(crate) captures: Vec<String>,
 }
 
 /// One operation. An empty input name is an omitted optional input; an empty output name an output nobody wants.
+/// Operators outside the standard domain are named `domain::operator`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub op: String,
@@ -200,6 +214,27 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node without a name and attributes.
+    pub(crate) fn new(op: &str, inputs: &[&str], outputs: &[&str]) -> Node {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Node {
+            op: op.to_owned(),
+            name: String::new(),
+            inputs: owned(inputs),
+            outputs: owned(outputs),
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    /// Takes inputs by their new names, where they have such.
+    pub(crate) fn rename_inputs(&mut self, names: &BTreeMap<String, String>) {
+        for input in &mut self.inputs {
+            if let Some(name) = names.get(input) {
+                input.clone_from(name);
+            }
+        }
+    }
+
     /// The name of an input, if it is given.
     pub fn input(&self, index: usize) -> Option<&str> {
         self.inputs.get(index).map(String::as_str).filter(|name| !name.is_empty())
@@ -236,6 +271,20 @@ impl Node {
         }
     }
 
+    /// The domain of the operator, empty for the standard one, and its name there.
+    pub fn qualified(&self) -> (&str, &str) {
+        self.op.rsplit_once("::").unwrap_or(("", &self.op))
+    }
+
+    /// How many of the last inputs are there for subgraphs alone.
+    pub(crate) fn n_captures(&self) -> usize {
+        let captures = self.attributes.values().map(|attribute| match attribute {
+            Attribute::Graph(subgraph) => subgraph.captures.len(),
+            _ => 0,
+        });
+        captures.max().unwrap_or(0)
+    }
+
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         match self.attributes.get(name) {
             Some(Attribute::Ints(values)) => Some(values),
@@ -257,6 +306,10 @@ pub struct Graph {
     pub(crate) integers: BTreeMap<String, Vec<Integer>>,
     /// The opset of the file.
     pub(crate) declared_opset: i64,
+    /// Versions of the other domains that the file imports.
+    pub(crate) domains: BTreeMap<String, i64>,
+    /// Declared types of inputs and outputs that are no tensors of numbers, such as strings and sequences.
+    pub(crate) foreign: BTreeMap<String, onnx::TypeProto>,
 }
 
 /// An input or output of a model.
@@ -267,7 +320,30 @@ pub struct Port {
     pub value_type: Option<ValueType>,
 }
 
+impl Port {
+    /// The element type, where it is known.
+    pub fn element(&self) -> Option<ElementType> {
+        self.value_type.as_ref().map(|value_type| value_type.element)
+    }
+}
+
 impl Graph {
+    /// A graph with nothing in it.
+    pub(crate) fn empty(name: String, declared_opset: i64) -> Self {
+        Graph {
+            name,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            nodes: Vec::new(),
+            initializers: BTreeMap::new(),
+            types: BTreeMap::new(),
+            integers: BTreeMap::new(),
+            declared_opset,
+            domains: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+        }
+    }
+
     /// The opset whose operator forms the nodes have.
     pub(crate) fn working_opset(&self) -> i64 {
         self.declared_opset.max(WORKING_OPSET)

@@ -45,7 +45,8 @@ pub(crate) fn propagate(inference: &Inference) -> Option<Vec<Integer>> {
             values
         }
         "Slice" => slice(inference)?,
-        "Add" | "Sub" | "Mul" | "Div" => arithmetic(inference)?,
+        "Add" | "Sub" | "Mul" | "Div" | "Equal" => arithmetic(inference)?,
+        "Where" => chosen(inference)?,
         "ReduceProd" => {
             let known: Option<Vec<i64>> = inference.integers(0)?.iter().map(Integer::known).collect();
             vec![known?.iter().try_fold(1i64, |a, &b| a.checked_mul(b)).map_or(Integer::Unknown, Integer::Known)]
@@ -110,6 +111,23 @@ fn arithmetic(inference: &Inference) -> Option<Vec<Integer>> {
     Some(pairs.map(|(a, b)| combine(op, a, b)).collect())
 }
 
+/// `Where` with a known condition, as exporters choose between a given size and one to infer.
+fn chosen(inference: &Inference) -> Option<Vec<Integer>> {
+    let (condition, yes, no) = (inference.integers(0)?, inference.integers(1)?, inference.integers(2)?);
+    let length = condition.len().max(yes.len()).max(no.len());
+    if [condition, yes, no].iter().any(|values| values.len() != length && values.len() != 1) {
+        return None;
+    }
+    let choices = condition.iter().cycle().zip(yes.iter().cycle().zip(no.iter().cycle())).take(length);
+    let choice = |(condition, (yes, no)): (&Integer, (&Integer, &Integer))| match condition.known() {
+        Some(0) => no.clone(),
+        Some(_) => yes.clone(),
+        None if yes == no => yes.clone(),
+        None => Integer::Unknown,
+    };
+    Some(choices.map(choice).collect())
+}
+
 fn combine(op: &str, a: &Integer, b: &Integer) -> Integer {
     let result = match (op, a, b) {
         ("Add", Integer::Known(a), Integer::Known(b)) => a.checked_add(*b),
@@ -117,6 +135,14 @@ fn combine(op: &str, a: &Integer, b: &Integer) -> Integer {
         ("Mul", Integer::Known(a), Integer::Known(b)) => a.checked_mul(*b),
         // ONNX leaves the rounding of negative quotients open.
         ("Div", Integer::Known(a), Integer::Known(b)) if *a >= 0 && *b > 0 => a.checked_div(*b),
+        ("Equal", Integer::Known(a), Integer::Known(b)) => Some((a == b).into()),
+        ("Equal", Integer::Symbol(a), Integer::Symbol(b)) if a == b => Some(1),
+        // Sizes are never negative.
+        ("Equal", Integer::Symbol(_), Integer::Known(size)) | ("Equal", Integer::Known(size), Integer::Symbol(_))
+            if *size < 0 =>
+        {
+            Some(0)
+        }
         ("Mul", symbol @ Integer::Symbol(_), Integer::Known(1))
         | ("Mul", Integer::Known(1), symbol @ Integer::Symbol(_))
         | ("Add", symbol @ Integer::Symbol(_), Integer::Known(0))

@@ -4,10 +4,11 @@
 //! broadcasting, and the propagation of small integer tensors, from which `Reshape` and its kin take their shapes.
 //! Where inference does not know an operator, the types that the file declares are used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     error::{GradientError, Result},
+    evaluate,
     graph::{Dim, ElementType, Graph, Integer, Node, ValueType, display_shape},
     integers, rules,
     tensor::count_elements,
@@ -155,8 +156,8 @@ pub(crate) fn infer_node(graph: &mut Graph, node: &Node, declared: Option<&BTree
         },
         None => Vec::new(),
     };
-    let contents = node.output(0).zip(integers::propagate(&inference));
-    if let Some((name, values)) = contents {
+    let contents = integers::propagate(&inference).or_else(|| evaluate::contents(&inference, inferred.first()?));
+    if let Some((name, values)) = node.output(0).zip(contents) {
         graph.integers.insert(name.to_owned(), values);
     }
     for (index, name) in node.outputs.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
@@ -174,7 +175,7 @@ pub(crate) fn infer_node(graph: &mut Graph, node: &Node, declared: Option<&BTree
 }
 
 /// What was inferred, made more precise by what the file declares.
-fn merge(inferred: &ValueType, declared: &ValueType) -> ValueType {
+pub(crate) fn merge(inferred: &ValueType, declared: &ValueType) -> ValueType {
     let shape = match (&inferred.shape, &declared.shape) {
         (Some(inferred), Some(declared)) if inferred.len() == declared.len() => Some(
             inferred
@@ -190,4 +191,23 @@ fn merge(inferred: &ValueType, declared: &ValueType) -> ValueType {
         (inferred, _) => inferred.clone(),
     };
     ValueType { element: inferred.element, shape }
+}
+
+/// Infers all types anew, after an input has changed its type.
+pub(super) fn inferred_again(mut graph: Graph) -> Result<Graph> {
+    let old = graph.types.clone();
+    let made: BTreeSet<&String> = graph.nodes.iter().flat_map(|node| &node.outputs).collect();
+    graph.types.retain(|name, _| !made.contains(name));
+    graph.integers.retain(|name, _| !made.contains(name));
+    let nodes = std::mem::take(&mut graph.nodes);
+    for node in &nodes {
+        // Old types help with operators that inference does not know; sizes may have changed since.
+        let declared: BTreeMap<String, ValueType> = match rules::find(&node.op) {
+            Some(_) => BTreeMap::new(),
+            None => node.outputs.iter().filter_map(|name| Some((name.clone(), old.get(name)?.clone()))).collect(),
+        };
+        infer_node(&mut graph, node, Some(&declared))?;
+    }
+    graph.nodes = nodes;
+    Ok(graph)
 }

@@ -71,6 +71,24 @@ impl Tensor {
         Tensor::new(element, dims, data.into())
     }
 
+    /// An identity matrix of floats.
+    ///
+    /// # Errors
+    /// Where `element` is no float type, or the matrix passes a bound.
+    pub(crate) fn identity(element: ElementType, size: u64) -> Result<Self> {
+        let count = count_elements(&[size, size])?;
+        let entries = (0..count).map(|at| f64::from(u8::from(at.is_multiple_of(size + 1))));
+        Tensor::from_floats(element, vec![size, size], &entries.collect::<Vec<_>>())
+    }
+
+    /// The elements in another shape.
+    ///
+    /// # Errors
+    /// Where the shape needs another number of elements.
+    pub(crate) fn reshaped(self, dims: Vec<u64>) -> Result<Self> {
+        Tensor::new(self.element, dims, self.data)
+    }
+
     /// An int64 tensor.
     ///
     /// # Errors
@@ -198,7 +216,7 @@ impl Tensor {
                 for row in 0..per_group {
                     let start = ((group * per_group + row) * columns + column) * spatial * size;
                     let block = self.data.get(start..start + spatial * size)?;
-                    data.extend(block.chunks_exact(size).rev().flatten());
+                    block.rchunks_exact(size).for_each(|element| data.extend_from_slice(element));
                 }
             }
         }

@@ -36,7 +36,9 @@ fn child(parent: Message, field: u64) -> Message {
         (Message::Graph, 5) | (Message::Attribute, 5 | 10) | (Message::SparseTensor, 1 | 2) => Message::Tensor,
         (Message::Graph, 15) | (Message::Attribute, 22 | 23) => Message::SparseTensor,
         // Types nest: value, tensor type, shape, dimensions.
-        (Message::Graph, 11..=13) | (Message::Function, 12) | (Message::Named, _) => Message::Named,
+        (Message::Graph, 11..=13) | (Message::Attribute, 14 | 15) | (Message::Function, 12) | (Message::Named, _) => {
+            Message::Named
+        }
         _ => Message::Leaf,
     }
 }
