@@ -7,10 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     error::{GradientError, Result},
-    graph::{Attribute, Dim, ElementType, Graph, Integer, Node, ValueType},
+    graph::{Attribute, Dim, ElementType, Graph, Node, ValueType},
     shape,
     tensor::Tensor,
 };
+
+/// The slope of a ramp that stands for a step: 2¹⁰⁰.
+const STEEP: f64 = 1_267_650_600_228_229_401_496_703_205_376.0;
+
+/// Where a step lies at most, so that its ramp's shift is a float32.
+const LARGEST_STEP: f64 = 134_217_728.0;
 
 /// What makes two emissions the same.
 #[derive(PartialEq, Eq, Hash)]
@@ -80,6 +86,14 @@ impl Builder {
         Ok(name.to_owned())
     }
 
+    /// Adds a graph input.
+    pub(crate) fn add_input(&mut self, name: &str, value_type: ValueType) -> Result<()> {
+        self.claim(name)?;
+        self.graph.types.insert(name.to_owned(), value_type);
+        self.graph.inputs.push(name.to_owned());
+        Ok(())
+    }
+
     /// Gives a value a second name and makes it a graph output.
     pub(crate) fn add_output(&mut self, name: &str, value: &str) -> Result<()> {
         // The tangent of an output that is an input is that input's own.
@@ -88,16 +102,14 @@ impl Builder {
             return Ok(());
         }
         self.claim(name)?;
-        let node = Node {
-            op: "Identity".to_owned(),
-            name: String::new(),
-            inputs: vec![value.to_owned()],
-            outputs: vec![name.to_owned()],
-            attributes: BTreeMap::new(),
-        };
-        self.push(node)?;
+        self.alias(name, value)?;
         self.graph.outputs.push(name.to_owned());
         Ok(())
+    }
+
+    /// Makes a value known by a name that no node gives: a new one, or one whose node was taken out.
+    pub(crate) fn alias(&mut self, name: &str, value: &str) -> Result<()> {
+        self.keep(Node::new("Identity", &[value], &[name]))
     }
 
     /// Takes the nodes out, for something to be put in front of them.
@@ -105,12 +117,49 @@ impl Builder {
         std::mem::take(&mut self.graph.nodes)
     }
 
-    /// Gives a graph input another type.
-    pub(crate) fn set_type(&mut self, input: &str, value_type: ValueType) {
-        self.graph.types.insert(input.to_owned(), value_type);
+    /// Puts a node back that was taken out.
+    pub(crate) fn put_back(&mut self, node: Node) {
+        self.graph.nodes.push(node);
     }
 
-    fn push(&mut self, node: Node) -> Result<()> {
+    /// Lets a value have what is known of the type of another name of it.
+    pub(crate) fn refine(&mut self, value: &str, other: &str) {
+        let Some(known) = self.graph.types.get(other) else { return };
+        let refined = match self.graph.types.get(value) {
+            Some(inferred) => shape::merge(inferred, known),
+            None => known.clone(),
+        };
+        self.graph.types.insert(value.to_owned(), refined);
+    }
+
+    /// Gives a value another type.
+    pub(crate) fn set_type(&mut self, value: &str, value_type: ValueType) {
+        self.graph.types.insert(value.to_owned(), value_type);
+    }
+
+    /// Notes that an emitted value has the shape of another although that does not follow by inference.
+    pub(crate) fn shaped_like(&mut self, value: &str, like: &str) {
+        let Some(shape) = self.graph.shape(like).map(<[Dim]>::to_vec) else { return };
+        if !self.same_shape(value, like)
+            && !self.graph.inputs.iter().any(|input| input == value)
+            && let Some(value_type) = self.graph.types.get_mut(value)
+        {
+            value_type.shape = Some(shape);
+        }
+    }
+
+    /// Appends a node that was taken out, or another form of it: its outputs keep their names and types.
+    pub(crate) fn keep(&mut self, node: Node) -> Result<()> {
+        let known = |name: &String| name.is_empty() || self.graph.types.contains_key(name);
+        if node.outputs.iter().all(known) {
+            self.graph.nodes.push(node);
+            return Ok(());
+        }
+        self.push(node)
+    }
+
+    /// Adds a node of the caller's making.
+    pub(crate) fn push(&mut self, node: Node) -> Result<()> {
         shape::infer_node(&mut self.graph, &node, None)?;
         self.graph.nodes.push(node);
         Ok(())
@@ -132,15 +181,17 @@ impl Builder {
     ) -> Result<Vec<String>> {
         let attributes: BTreeMap<String, Attribute> =
             attributes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let inputs: Vec<String> = inputs.iter().map(|&name| name.to_owned()).collect();
+        let mut inputs: Vec<String> = inputs.iter().map(|&name| name.to_owned()).collect();
+        if op == "Pad" {
+            self.complete_pads(&mut inputs)?;
+        }
         let key =
             Emission { op: op.to_owned(), inputs: inputs.clone(), attributes: format!("{attributes:?}"), n_outputs };
         if let Some(outputs) = self.shared.get(&key) {
             return Ok(outputs.clone());
         }
         let outputs: Vec<String> = (0..n_outputs).map(|_| self.fresh_name(op)).collect();
-        let node = Node { op: op.to_owned(), name: String::new(), inputs, outputs: outputs.clone(), attributes };
-        self.push(node)?;
+        self.push(Node { op: op.to_owned(), name: String::new(), inputs, outputs: outputs.clone(), attributes })?;
         self.shared.insert(key, outputs.clone());
         Ok(outputs)
     }
@@ -177,6 +228,17 @@ impl Builder {
             self.constants.insert(key, name.clone());
         }
         name
+    }
+
+    /// A constant that is made once for each `key`, however large.
+    pub(crate) fn shared_constant(&mut self, key: &str, make: impl FnOnce() -> Result<Tensor>) -> Result<String> {
+        if let Some(name) = self.constants.get(key) {
+            return Ok(name.clone());
+        }
+        let name = self.fresh_name("constant");
+        self.graph.set_initializer(&name, make()?);
+        self.constants.insert(key.to_owned(), name.clone());
+        Ok(name)
     }
 
     /// A constant that follows from an initialiser, made once for each initialiser and `purpose`.
@@ -281,10 +343,39 @@ impl Builder {
     }
 
     /// 1 where `value > bound` and 0 elsewhere.
+    ///
+    /// For float32 this is one steep [`Self::ramp`]: cheaper than a comparison and a cast, and, unlike these, run by ONNX
+    /// Runtime on its blocked layout between two convolutions. Values within 2⁻¹⁰⁰ above the bound get a fraction.
     pub(crate) fn above(&mut self, value: &str, bound: f64) -> Result<String> {
+        self.step(value, bound, STEEP, "Greater")
+    }
+
+    /// 1 where `value < bound` and 0 elsewhere; as [`Self::above`].
+    pub(crate) fn below(&mut self, value: &str, bound: f64) -> Result<String> {
+        self.step(value, bound, -STEEP, "Less")
+    }
+
+    fn step(&mut self, value: &str, bound: f64, steepness: f64, comparison: &str) -> Result<String> {
+        // A power of two scales without rounding, so the sign of `(value − bound)·steepness` is exact if it is finite.
+        if self.element(value)? == ElementType::Float32 && bound.abs() < LARGEST_STEP {
+            return self.ramp(value, steepness, -bound * steepness);
+        }
         let bound = self.scalar(bound, value)?;
-        let condition = self.emit("Greater", &[value, &bound], &[])?;
+        let condition = self.emit(comparison, &[value, &bound], &[])?;
         self.mask(&condition, value)
+    }
+
+    /// `slope · value + shift`, cut off below 0 and above 1. ONNX Runtime's CPU has it for float32 only; other types take
+    /// the longer way.
+    pub(crate) fn ramp(&mut self, value: &str, slope: f64, shift: f64) -> Result<String> {
+        if self.element(value)? == ElementType::Float32 {
+            let attributes = [("alpha", Attribute::Float(slope as f32)), ("beta", Attribute::Float(shift as f32))];
+            return self.emit("HardSigmoid", &[value], &attributes);
+        }
+        let scaled = self.scaled(value, slope)?;
+        let shifted = self.shifted(&scaled, shift)?;
+        let (zero, one) = (self.scalar(0.0, value)?, self.scalar(1.0, value)?);
+        self.emit("Clip", &[&shifted, &zero, &one], &[])
     }
 
     /// The axes in another order.
@@ -315,131 +406,4 @@ impl Builder {
         let axes = self.integers(axes)?;
         self.emit("Unsqueeze", &[value, &axes], &[])
     }
-
-    /// The shape of a value as an int64 tensor: a constant where all sizes are known.
-    pub(crate) fn shape_value(&mut self, value: &str) -> Result<String> {
-        let known = self.graph.types.get(value).and_then(ValueType::known_shape);
-        let known: Option<Vec<i64>> = known.map(|dims| dims.iter().map(|&dim| dim as i64).collect());
-        match known {
-            Some(dims) => self.integers(&dims),
-            None => self.unary("Shape", value),
-        }
-    }
-
-    /// One size of a value, as an int64 tensor of one element.
-    pub(crate) fn size_value(&mut self, value: &str, axis: usize) -> Result<String> {
-        if let Some(size) = self.shape(value)?.get(axis).and_then(Dim::known) {
-            return self.integers(&[size as i64]);
-        }
-        let (start, end) = (Attribute::Int(axis as i64), Attribute::Int(axis as i64 + 1));
-        self.emit("Shape", &[value], &[("start", start), ("end", end)])
-    }
-
-    /// Reshapes a value to the shape of another with as many elements.
-    pub(crate) fn reshaped_like(&mut self, value: &str, like: &str) -> Result<String> {
-        if self.same_shape(value, like) {
-            return Ok(value.to_owned());
-        }
-        let target = match self.graph.shape(like).map(one_free_dimension) {
-            Some(Some(dims)) => self.integers(&dims)?,
-            _ => self.unary("Shape", like)?,
-        };
-        self.emit("Reshape", &[value, &target], &[("allowzero", Attribute::Int(1))]).inspect(|name| {
-            if let Some(shape) = self.graph.shape(like).map(<[Dim]>::to_vec)
-                && let Some(value_type) = self.graph.types.get_mut(name)
-            {
-                value_type.shape = Some(shape);
-            }
-        })
-    }
-
-    /// Reshapes a value to fixed sizes, one of which may be -1.
-    pub(crate) fn reshaped(&mut self, value: &str, dims: &[i64]) -> Result<String> {
-        let target = self.integers(dims)?;
-        self.emit("Reshape", &[value, &target], &[])
-    }
-
-    /// Broadcasts a value to the shape of another.
-    pub(crate) fn expanded_like(&mut self, value: &str, like: &str) -> Result<String> {
-        if self.same_shape(value, like) {
-            return Ok(value.to_owned());
-        }
-        let target = match self.expansion(value, like) {
-            Some(target) => self.integers(&target)?,
-            None => self.shape_value(like)?,
-        };
-        self.emit("Expand", &[value, &target], &[])
-    }
-
-    /// An `Expand` target where no size must be asked at run time: 1 leaves an axis that has its size already.
-    fn expansion(&self, value: &str, like: &str) -> Option<Vec<i64>> {
-        let (from, to) = (self.graph.shape(value)?, self.graph.shape(like)?);
-        let added = to.len().checked_sub(from.len())?;
-        let from = std::iter::repeat_n(None, added).chain(from.iter().map(Some));
-        let sizes = from.zip(to).map(|(from, to)| match to {
-            to if from == Some(to) => Some(1),
-            Dim::Known(size) => i64::try_from(*size).ok(),
-            Dim::Symbol(_) => None,
-        });
-        sizes.collect()
-    }
-
-    /// Zeros of the type and shape of a value.
-    pub(crate) fn zeros_like(&mut self, value: &str) -> Result<String> {
-        let shape = self.shape_value(value)?;
-        let zero = Tensor::from_floats(self.element(value)?, vec![1], &[0.0])?;
-        self.emit("ConstantOfShape", &[&shape], &[("value", Attribute::Tensor(zero))])
-    }
-
-    /// The adjoint of broadcasting `like` to the shape of `value`: sums over the axes that were repeated.
-    pub(crate) fn summed_to(&mut self, value: &str, like: &str) -> Result<String> {
-        if self.same_shape(value, like) {
-            return Ok(value.to_owned());
-        }
-        let (from, to) = (self.shape(value)?, self.shape(like)?);
-        let leading = from.len().saturating_sub(to.len());
-        let mut axes: Vec<i64> = (0..leading as i64).collect();
-        let mut keeps = true;
-        for (axis, (from, to)) in from.iter().skip(leading).zip(&to).enumerate() {
-            match (from, to) {
-                (from, to) if from == to => {}
-                (_, Dim::Known(1)) => {
-                    axes.push((leading + axis) as i64);
-                    keeps = false;
-                }
-                _ => return self.summed_at_run_time(value, like, leading),
-            }
-        }
-        let summed = self.reduce_sum(value, &axes, !keeps)?;
-        self.reshaped_like(&summed, like)
-    }
-
-    /// [`Self::summed_to`] where only the run shows which sizes of `like` are 1.
-    fn summed_at_run_time(&mut self, value: &str, like: &str, leading: usize) -> Result<String> {
-        let shape = self.unary("Shape", like)?;
-        let ones = self.integers(&vec![1; leading])?;
-        let padded = self.emit("Concat", &[&ones, &shape], &[("axis", Attribute::Int(0))])?;
-        let one = self.integers(&[1])?;
-        let single = self.emit("Equal", &[&padded, &one], &[])?;
-        let axes = self.unary("NonZero", &single)?;
-        let axes = self.reshaped(&axes, &[-1])?;
-        let options = [("keepdims", Attribute::Int(1)), ("noop_with_empty_axes", Attribute::Int(1))];
-        let summed = self.emit("ReduceSum", &[value, &axes], &options)?;
-        // The sum has unknown sizes; its reshaped form has those of `like`.
-        self.emit("Reshape", &[&summed, &shape], &[("allowzero", Attribute::Int(1))])
-    }
-}
-
-/// A `Reshape` target for a shape with at most one symbol; `None` where the run must tell.
-fn one_free_dimension(shape: &[Dim]) -> Option<Vec<i64>> {
-    let free = shape.iter().filter(|dim| dim.known().is_none()).count();
-    if free > 1 || (free == 1 && shape.contains(&Dim::Known(0))) {
-        return None;
-    }
-    let sizes = shape.iter().map(|dim| match Integer::from(dim) {
-        Integer::Known(size) => Some(size),
-        Integer::Symbol(_) => Some(-1),
-        Integer::Unknown => None,
-    });
-    sizes.collect()
 }

@@ -6,6 +6,7 @@ use super::{
     builder::Builder,
     differentiate::{Path, chosen, linearize, named},
     error::GradientError,
+    expand::{self, Expansion, Origin},
     fold,
     graph::{Graph, Node},
     linear::Site,
@@ -48,14 +49,19 @@ fn find(graph: &Graph) -> Result<Vec<Obstacle>, GradientError> {
 
 /// All obstacles on the way from some inputs to some outputs, in the order of the nodes.
 pub(super) fn between(graph: &Graph, inputs: &[String], outputs: &[String]) -> Vec<Obstacle> {
+    let expansion = expand::expand(graph.clone(), inputs, outputs);
+    let graph = &expansion.graph;
     let path = Path::between(graph, inputs, outputs);
     let mut builder = Builder::new(graph.clone(), "check");
-    let mut obstacles = Vec::new();
+    let mut obstacles: Vec<Obstacle> = Vec::new();
     // Values whose types are not known because of an obstacle: what fails for want of them is no obstacle of its own.
     let mut unclear: BTreeSet<&str> = BTreeSet::new();
     for node in &graph.nodes {
         let follows = named(&node.inputs).any(|(_, name)| unclear.contains(name));
-        let result = try_node(&mut builder, node, &path);
+        let result = match expansion.refused.get(&expand::key(node)) {
+            Some(refusal) => Err(refusal.clone()),
+            None => try_node(&mut builder, node, &path),
+        };
         if result.is_err() || follows {
             let untyped = |name: &str| graph.shape(name).is_none();
             unclear.extend(named(&node.outputs).map(|(_, name)| name).filter(|name| untyped(name)));
@@ -64,15 +70,30 @@ pub(super) fn between(graph: &Graph, inputs: &[String], outputs: &[String]) -> V
             if follows && matches!(error, GradientError::UnknownType { .. }) {
                 continue;
             }
-            let reason = match error {
-                GradientError::NotDifferentiable { reason, .. } | GradientError::Node { reason, .. } => reason,
-                other => other.to_string(),
-            };
-            let inputs = reaching(graph, node, inputs);
-            obstacles.push(Obstacle { node: node.label().to_owned(), operator: node.op.clone(), reason, inputs });
+            let obstacle = obstacle(node, &error, &expansion, reaching(graph, node, inputs));
+            if !obstacles.contains(&obstacle) {
+                obstacles.push(obstacle);
+            }
         }
     }
     obstacles
+}
+
+/// What is said of a node; a part of a composition is said to be one of the node that the model has.
+fn obstacle(node: &Node, error: &GradientError, expansion: &Expansion, inputs: Vec<String>) -> Obstacle {
+    let reason = match error {
+        GradientError::NotDifferentiable { reason, .. } | GradientError::Node { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    match expansion.origins.get(&expand::key(node)) {
+        Some(Origin { node: whole, operator }) => Obstacle {
+            node: whole.clone(),
+            operator: operator.clone(),
+            reason: format!("its {}: {reason}", node.op),
+            inputs,
+        },
+        None => Obstacle { node: node.label().to_owned(), operator: node.op.clone(), reason, inputs },
+    }
 }
 
 /// Emits a node's derivative in both modes; the values themselves stand in for their tangents and cotangents.

@@ -7,11 +7,13 @@ use super::{
     builder::Builder,
     check::{self, Obstacle},
     error::{GradientError, Result},
-    fold,
+    expand, fold, fuse,
     graph::{Graph, Node},
+    layout,
     linear::{Elementwise, Map, Site},
     prune,
     rules::{self, Derivative},
+    scale,
 };
 
 /// The prefix of the names that derived nodes get.
@@ -26,9 +28,16 @@ const PREFIX: &str = "gradient";
 /// # Errors
 /// Where a name is not an input or output of floats, or an operator on the way has no derivative.
 pub fn vjp(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Graph> {
+    layout::arranged(vjp_in_any_layout(graph, inputs, outputs)?)
+}
+
+/// [`vjp`] before it is arranged for the machine, for what is cut out of it to be arranged on its own.
+pub(super) fn vjp_in_any_layout(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Graph> {
     let graph = fold::simplified(graph)?;
     let (inputs, outputs) = (chosen(&graph, inputs, true)?, chosen(&graph, outputs, false)?);
-    pulled_back(&graph, &inputs, &outputs).map_err(|error| root_cause(error, &graph, &inputs, &outputs))
+    let pulled =
+        expand::expanded(graph.clone(), &inputs, &outputs).and_then(|graph| pulled_back(&graph, &inputs, &outputs));
+    pulled.map_err(|error| root_cause(error, &graph, &inputs, &outputs))
 }
 
 fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<Graph> {
@@ -37,15 +46,25 @@ fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<G
     let mut cotangents = Sums::default();
     for output in outputs {
         let seed = builder.add_input_like(&format!("cotangent/{output}"), output)?;
-        cotangents.add(output, seed);
+        cotangents.add(&mut builder, output, seed);
     }
     for node in graph.nodes.iter().rev() {
+        let input = node.input(0).filter(|input| path.is_active(input));
+        if let Some(input) = input.filter(|_| node.op == "Split") {
+            let all = cotangents.totals(&mut builder, &node.outputs)?;
+            if let Some(part) =
+                rules::joined(&mut builder, node, &node.outputs, &all).map_err(|error| at(error, node))?
+            {
+                cotangents.add(&mut builder, input, part);
+                continue;
+            }
+        }
         for (index, output) in named(&node.outputs) {
             let Some(cotangent) = cotangents.total(&mut builder, output)? else { continue };
             for (input, name) in named(&node.inputs).filter(|(_, name)| path.is_active(name)) {
                 let site = Site { node, input, output: index };
                 if let Some(part) = pull(&mut builder, &site, &cotangent).map_err(|error| at(error, node))? {
-                    cotangents.add(name, part);
+                    cotangents.add(&mut builder, name, part);
                 }
             }
         }
@@ -57,7 +76,7 @@ fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<G
         };
         builder.add_output(&format!("gradient/{input}"), &gradient)?;
     }
-    Ok(prune::pruned(builder.into_graph()))
+    finished(builder.into_graph())
 }
 
 /// The graph that pushes tangents of `inputs` forward to `outputs`.
@@ -70,7 +89,9 @@ fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<G
 pub fn jvp(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Graph> {
     let graph = fold::simplified(graph)?;
     let (inputs, outputs) = (chosen(&graph, inputs, true)?, chosen(&graph, outputs, false)?);
-    pushed_forward(&graph, &inputs, &outputs).map_err(|error| root_cause(error, &graph, &inputs, &outputs))
+    let pushed =
+        expand::expanded(graph.clone(), &inputs, &outputs).and_then(|graph| pushed_forward(&graph, &inputs, &outputs));
+    pushed.map_err(|error| root_cause(error, &graph, &inputs, &outputs))
 }
 
 fn pushed_forward(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<Graph> {
@@ -79,15 +100,25 @@ fn pushed_forward(graph: &Graph, inputs: &[String], outputs: &[String]) -> Resul
     let mut tangents = Sums::default();
     for input in inputs {
         let seed = builder.add_input_like(&format!("tangent/{input}"), input)?;
-        tangents.add(input, seed);
+        tangents.add(&mut builder, input, seed);
     }
     for node in &graph.nodes {
+        let output = node.output(0).filter(|output| path.is_active(output));
+        if let Some(output) = output.filter(|_| node.op == "Concat") {
+            let all = tangents.totals(&mut builder, &node.inputs)?;
+            if let Some(part) =
+                rules::joined(&mut builder, node, &node.inputs, &all).map_err(|error| at(error, node))?
+            {
+                tangents.add(&mut builder, output, part);
+                continue;
+            }
+        }
         for (index, output) in named(&node.outputs).filter(|(_, name)| path.is_active(name)) {
             for (input, name) in named(&node.inputs).filter(|(_, name)| path.is_active(name)) {
                 let Some(tangent) = tangents.total(&mut builder, name)? else { continue };
                 let site = Site { node, input, output: index };
                 if let Some(part) = push(&mut builder, &site, &tangent).map_err(|error| at(error, node))? {
-                    tangents.add(output, part);
+                    tangents.add(&mut builder, output, part);
                 }
             }
         }
@@ -99,7 +130,12 @@ fn pushed_forward(graph: &Graph, inputs: &[String], outputs: &[String]) -> Resul
         };
         builder.add_output(&format!("tangent/{output}"), &tangent)?;
     }
-    Ok(prune::pruned(builder.into_graph()))
+    layout::arranged(finished(builder.into_graph())?)
+}
+
+/// What is written of a derived graph: no node too many, and what can be is part of a convolution.
+fn finished(graph: Graph) -> Result<Graph> {
+    scale::absorbed(fuse::written_out(prune::pruned(graph))?)
 }
 
 fn pull(builder: &mut Builder, site: &Site, cotangent: &str) -> Result<Option<String>> {
@@ -116,13 +152,14 @@ fn push(builder: &mut Builder, site: &Site, tangent: &str) -> Result<Option<Stri
 /// Where the operator has no derivative, or not this one.
 pub(crate) fn linearize(builder: &mut Builder, site: &Site) -> Result<Option<Map>> {
     let Some(rule) = rules::find(&site.node.op) else {
-        return Err(site.refuse("the operator has no rule"));
+        return Err(site.refuse(&rules::missing(site.node)));
     };
     let map = match rule.derivative {
         Derivative::Zero => return Ok(None),
         Derivative::Refused(reason) => return Err(site.refuse(reason)),
         Derivative::Factor(factor) => factor(builder, site).map(|factor| Elementwise::at(site, factor)),
         Derivative::Linear(map) => map(builder, site),
+        Derivative::Composed(_) => return Err(site.refuse("it was not expanded")),
     };
     map.map(Some)
 }
@@ -143,7 +180,7 @@ fn root_cause(error: GradientError, graph: &Graph, inputs: &[String], outputs: &
 }
 
 /// Names the node in errors that do not yet.
-fn at(error: GradientError, node: &Node) -> GradientError {
+pub(crate) fn at(error: GradientError, node: &Node) -> GradientError {
     match error {
         GradientError::Node { .. } | GradientError::NotDifferentiable { .. } => error,
         other => GradientError::NotDifferentiable {
@@ -194,7 +231,11 @@ pub(crate) struct Path {
 impl Path {
     pub(crate) fn between(graph: &Graph, inputs: &[String], outputs: &[String]) -> Self {
         let mut reached: BTreeSet<&str> = inputs.iter().map(String::as_str).collect();
-        let carries = |name: &str| graph.element(name).is_none_or(|element| element.is_float());
+        // Integers carry no derivative, but those that a refused operator makes must not hide its refusal.
+        let refused = graph.nodes.iter().filter(|node| is_refused(node)).flat_map(|node| named(&node.outputs));
+        let refused: BTreeSet<&str> = refused.map(|(_, name)| name).collect();
+        let carries =
+            |name: &str| graph.element(name).is_none_or(|element| element.is_float()) || refused.contains(name);
         for node in graph.nodes.iter().filter(|node| !has_zero_derivative(node)) {
             if named(&node.inputs).any(|(_, name)| reached.contains(name)) {
                 reached.extend(named(&node.outputs).map(|(_, name)| name).filter(|name| carries(name)));
@@ -218,6 +259,10 @@ fn has_zero_derivative(node: &Node) -> bool {
     rules::find(&node.op).is_some_and(|rule| matches!(rule.derivative, Derivative::Zero))
 }
 
+fn is_refused(node: &Node) -> bool {
+    rules::find(&node.op).is_some_and(|rule| matches!(rule.derivative, Derivative::Refused(_)))
+}
+
 /// Tangents or cotangents by value, as the terms of sums that are emitted once, when they are complete.
 #[derive(Default)]
 struct Sums {
@@ -225,8 +270,15 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, name: &str, term: String) {
+    /// Adds a term, which has the shape of the value itself even where inference sees less.
+    fn add(&mut self, builder: &mut Builder, name: &str, term: String) {
+        builder.shaped_like(&term, name);
         self.terms.entry(name.to_owned()).or_default().push(term);
+    }
+
+    /// The totals of several values, where there are any.
+    fn totals(&mut self, builder: &mut Builder, names: &[String]) -> Result<Vec<Option<String>>> {
+        names.iter().map(|name| self.total(builder, name)).collect()
     }
 
     fn total(&mut self, builder: &mut Builder, name: &str) -> Result<Option<String>> {
@@ -237,6 +289,9 @@ impl Sums {
                 Some(sum) => builder.add(&sum, &term)?,
                 None => term,
             });
+        }
+        if let Some(sum) = &sum {
+            builder.shaped_like(sum, name);
         }
         terms.extend(sum.clone());
         Ok(sum)

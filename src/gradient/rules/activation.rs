@@ -1,9 +1,14 @@
 //! Activation functions: elementwise, with attributes or bounds. At a kink the derivative is that of one side.
 
 use super::{
-    super::{builder::Builder, error::Result, linear::Site},
+    super::{
+        builder::Builder,
+        error::Result,
+        fuse::{gelu_gate, swish_gate},
+        linear::Site,
+    },
     Derivative as D, Rule,
-    elementwise::{broadcasting, gaussian, some, unary},
+    elementwise::{broadcasting, some, unary},
     rule,
 };
 
@@ -21,8 +26,20 @@ pub(super) const RULES: &[Rule] = &[
     rule("Softsign", unary, D::Factor(softsign)),
     rule("HardSigmoid", unary, D::Factor(hard_sigmoid)),
     rule("HardSwish", unary, D::Factor(hard_swish)),
+    rule("Swish", unary, D::Factor(swish)),
     rule("Mish", unary, D::Factor(mish)),
     rule("Gelu", unary, D::Factor(gelu)),
+    rule("ThresholdedRelu", unary, D::Factor(|b, s| b.above(s.x(), attribute(s, "alpha", 1.0)).map(Some))),
+    rule(
+        "Shrink",
+        unary,
+        D::Factor(|b, s| {
+            some(b, |b| {
+                let size = b.unary("Abs", s.x())?;
+                b.above(&size, attribute(s, "lambd", 0.5))
+            })
+        }),
+    ),
 ];
 
 fn attribute(site: &Site, name: &str, default: f64) -> f64 {
@@ -31,8 +48,8 @@ fn attribute(site: &Site, name: &str, default: f64) -> f64 {
 
 /// `y·(1 − y)`.
 fn sigmoid_slope(builder: &mut Builder, y: &str) -> Result<String> {
-    let square = builder.mul(y, y)?;
-    builder.sub(y, &square)
+    let rest = builder.ramp(y, -1.0, 1.0)?;
+    builder.mul(y, &rest)
 }
 
 /// `1 − y²`.
@@ -103,11 +120,52 @@ fn celu(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
 /// 1 where the value passes unchanged.
 fn clip(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
     if site.input != 0 {
-        return Err(site.refuse("a bound depends on the input; only constant bounds are supported"));
+        return some(builder, |b| clip_bound(b, site));
+    }
+    let bound = |index: usize| builder.graph().initializers.get(site.node.input(index)?)?.scalar();
+    if (bound(1), bound(2)) == (Some(0.0), Some(6.0)) {
+        // As networks have it: from the output alone, so that the clip can run inside the convolution before it.
+        return some(builder, |b| between(b, site.y(), 0.0, 6.0));
     }
     some(builder, |b| {
         let unchanged = b.emit("Equal", &[site.x(), site.y()], &[])?;
         b.mask(&unchanged, site.x())
+    })
+}
+
+/// 1 where the bound is the value: the upper one wins over the lower one.
+fn clip_bound(builder: &mut Builder, site: &Site) -> Result<String> {
+    let (bound, x) = (site.x(), site.operand(0)?);
+    let beyond = if site.input == 1 {
+        let below = builder.emit("Less", &[x, bound], &[])?;
+        match site.node.input(2) {
+            Some(upper) => {
+                let first = builder.emit("LessOrEqual", &[bound, upper], &[])?;
+                builder.emit("And", &[&below, &first], &[])?
+            }
+            None => below,
+        }
+    } else {
+        let raised = match site.node.input(1) {
+            Some(lower) => builder.emit("Max", &[x, lower], &[])?,
+            None => x.to_owned(),
+        };
+        builder.emit("Greater", &[&raised, bound], &[])?
+    };
+    builder.mask(&beyond, site.y())
+}
+
+/// y = x·σ with σ = sigmoid(α·x): σ + α·y·(1 − σ).
+fn swish(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
+    let alpha = attribute(site, "alpha", 1.0);
+    some(builder, |b| {
+        let gate = swish_gate(b, site.x(), site.node)?;
+        let rest = b.ramp(&gate, -1.0, 1.0)?;
+        let mut product = b.mul(site.y(), &rest)?;
+        if alpha != 1.0 {
+            product = b.scaled(&product, alpha)?;
+        }
+        b.add(&gate, &product)
     })
 }
 
@@ -121,31 +179,30 @@ fn softsign(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
     })
 }
 
-/// `scale` where 0 < y < 1.
-fn between_bounds(builder: &mut Builder, y: &str, scale: f64) -> Result<String> {
-    let (zero, one) = (builder.scalar(0.0, y)?, builder.scalar(1.0, y)?);
-    let above = builder.emit("Greater", &[y, &zero], &[])?;
-    let below = builder.emit("Less", &[y, &one], &[])?;
-    let inside = builder.emit("And", &[&above, &below], &[])?;
-    let mask = builder.mask(&inside, y)?;
-    builder.scaled(&mask, scale)
+/// 1 where y lies between two values, which it takes nowhere else.
+fn between(builder: &mut Builder, y: &str, low: f64, high: f64) -> Result<String> {
+    let above = builder.above(y, low)?;
+    let below = builder.below(y, high)?;
+    builder.mul(&above, &below)
 }
 
 fn hard_sigmoid(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
     let alpha = attribute(site, "alpha", 0.2);
-    some(builder, |b| between_bounds(b, site.y(), alpha))
+    some(builder, |b| {
+        let inside = between(b, site.y(), 0.0, 1.0)?;
+        b.scaled(&inside, alpha)
+    })
 }
 
-/// y = x·h with h = clip(x/6 + 1/2, 0, 1): h + x·h′.
+/// y = x·h with h = clip(x/6 + 1/2, 0, 1): h + [−3 < x < 3]·x/6.
 fn hard_swish(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
     let x = site.x();
     some(builder, |b| {
-        let sixth = b.scaled(x, 1.0 / 6.0)?;
-        let shifted = b.shifted(&sixth, 0.5)?;
-        let (zero, one) = (b.scalar(0.0, x)?, b.scalar(1.0, x)?);
-        let gate = b.emit("Clip", &[&shifted, &zero, &one], &[])?;
-        let slope = between_bounds(b, &gate, 1.0 / 6.0)?;
-        let product = b.mul(x, &slope)?;
+        let gate = b.ramp(x, 1.0 / 6.0, 0.5)?;
+        let (above, below) = (b.above(x, -3.0)?, b.below(x, 3.0)?);
+        let inside = b.mul(&above, &below)?;
+        let sixth = b.ramp(&inside, 1.0 / 6.0, 0.0)?;
+        let product = b.mul(x, &sixth)?;
         b.add(&gate, &product)
     })
 }
@@ -169,23 +226,22 @@ fn gelu(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
     let x = site.x();
     let tanh_form = site.node.text("approximate") == Some("tanh");
     some(builder, |b| {
-        let (gate, slope) = if tanh_form { gelu_tanh(b, x)? } else { gelu_erf(b, x)? };
-        let product = b.mul(x, &slope)?;
+        let (gate, product) = if tanh_form { gelu_tanh(b, x)? } else { gelu_erf(b, x)? };
         b.add(&gate, &product)
     })
 }
 
-/// Φ(x) = (1 + erf(x/√2))/2 and its derivative φ(x) = exp(−x²/2)/√(2π).
+/// Φ(x) = (1 + erf(s))/2 with s = x/√2, and x·φ(x) = x·exp(−x²/2)/√(2π) = (s/exp(s²))/√π.
 fn gelu_erf(builder: &mut Builder, x: &str) -> Result<(String, String)> {
+    let gate = gelu_gate(builder, x)?;
     let scaled = builder.scaled(x, std::f64::consts::FRAC_1_SQRT_2)?;
-    let erf = builder.unary("Erf", &scaled)?;
-    let shifted = builder.shifted(&erf, 1.0)?;
-    let gate = builder.scaled(&shifted, 0.5)?;
-    let density = gaussian(builder, x, 0.5, 0.5 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2)?;
-    Ok((gate, density))
+    let square = builder.mul(&scaled, &scaled)?;
+    let exponential = builder.unary("Exp", &square)?;
+    let quotient = builder.div(&scaled, &exponential)?;
+    Ok((gate, builder.scaled(&quotient, 0.5 * std::f64::consts::FRAC_2_SQRT_PI)?))
 }
 
-/// g(x) = (1 + t)/2 with t = tanh(√(2/π)(x + 0.044715x³)), and g′(x) = (1 − t²)/2·√(2/π)(1 + 3·0.044715x²).
+/// g(x) = (1 + t)/2 with t = tanh(√(2/π)(x + 0.044715x³)), and x·g′(x) with g′(x) = (1 − t²)/2·√(2/π)(1 + 3·0.044715x²).
 fn gelu_tanh(builder: &mut Builder, x: &str) -> Result<(String, String)> {
     const CUBIC: f64 = 0.044_715;
     let root = (2.0 / std::f64::consts::PI).sqrt();
@@ -194,11 +250,10 @@ fn gelu_tanh(builder: &mut Builder, x: &str) -> Result<(String, String)> {
     let inner = builder.shifted(&scaled, root)?;
     let argument = builder.mul(x, &inner)?;
     let tanh = builder.unary("Tanh", &argument)?;
-    let shifted = builder.shifted(&tanh, 1.0)?;
-    let gate = builder.scaled(&shifted, 0.5)?;
+    let gate = builder.ramp(&tanh, 0.5, 0.5)?;
     let outer = tanh_slope(builder, &tanh)?;
     let growth = builder.scaled(&square, 1.5 * root * CUBIC)?;
     let growth = builder.shifted(&growth, 0.5 * root)?;
     let slope = builder.mul(&outer, &growth)?;
-    Ok((gate, slope))
+    Ok((gate, builder.mul(x, &slope)?))
 }

@@ -7,8 +7,9 @@ use super::{
         graph::{Attribute, Dim, Node, ValueType, display_shape},
         linear::{Elementwise, Linear, Map, Pair, Site},
         shape::{Cause, Inference, Inferred, derived, wrong},
+        tensor::Tensor,
     },
-    Derivative as D, Rule, rule,
+    Derivative as D, Rule, conv_weight, rule, subpixel,
     window::{Adjoint, Transposition, Window},
 };
 
@@ -74,16 +75,57 @@ fn conv(builder: &mut Builder, site: &Site) -> Result<Map> {
     let apply = move |builder: &mut Builder, tangent: &str| same_node(builder, &node, tangent, &kernel);
     let transpose = move |builder: &mut Builder, cotangent: &str| {
         let transposition = Transposition { window: &window, weight: &weight, groups, input: &input, output: &output };
-        let pads: Option<Vec<Adjoint>> = transposition.adjoints(builder)?.into_iter().collect();
-        match pads.and_then(|pads| reflected_pads(&window, &pads)) {
-            Some(pads) => match adjoint_weight(builder, &weight, groups) {
-                Some(weight) => convolved(builder, cotangent, &weight, &window, pads, groups),
-                None => transposition.emit(builder, cotangent),
-            },
-            None => transposition.emit(builder, cotangent),
-        }
+        pulled(builder, &transposition, cotangent)
     };
     Ok(Pair::of(apply, transpose))
+}
+
+/// The adjoint of a convolution, in the form that ONNX Runtime's CPU runs fastest.
+///
+/// Measured against `ConvTranspose`: a convolution with the reversed kernel is 2 to 17 times faster, but exists for stride 1
+/// only. Strided stems come out by phases. A depthwise cotangent is spread out with zeros, which costs a transposed
+/// convolution of one tap, and then convolved: 1.5 times faster for kernels of 3, 2 to 3 times for kernels of 5. Other
+/// strided convolutions would compute s² times as much that way.
+fn pulled(builder: &mut Builder, transposition: &Transposition, cotangent: &str) -> Result<String> {
+    let &Transposition { window, weight, groups, input, output } = transposition;
+    if groups == 1 {
+        let (input, output) = (builder.shape(input)?, builder.shape(output)?);
+        if let Some(adjoint) = subpixel::adjoint(builder, window, weight, [&input, &output], cotangent)? {
+            return Ok(adjoint);
+        }
+    }
+    let geometry: Option<Vec<Adjoint>> = transposition.adjoints(builder)?.into_iter().collect();
+    let reflected = geometry.as_ref().and_then(|geometry| reflected_pads(window, geometry));
+    let (Some(geometry), Some(pads)) = (geometry, reflected) else { return transposition.emit(builder, cotangent) };
+    let is_plain = window.axes.iter().all(|axis| axis.stride == 1);
+    let is_depthwise = builder.shape(weight)?.get(1) == Some(&Dim::Known(1)) && groups > 1;
+    if !(is_plain || is_depthwise) {
+        return transposition.emit(builder, cotangent);
+    }
+    let Some(kernel) = adjoint_weight(builder, weight, groups) else { return transposition.emit(builder, cotangent) };
+    let spread =
+        if is_plain { cotangent.to_owned() } else { spread_out(builder, transposition, &geometry, cotangent)? };
+    convolved(builder, &spread, &kernel, window, pads, groups)
+}
+
+/// A cotangent with zeros between its elements and behind them, as many as the stride jumps over.
+fn spread_out(
+    builder: &mut Builder,
+    transposition: &Transposition,
+    geometry: &[Adjoint],
+    cotangent: &str,
+) -> Result<String> {
+    let channels = builder.shape(transposition.weight)?.first().and_then(Dim::known).unwrap_or(1);
+    let mut dims = vec![channels, 1];
+    dims.extend(transposition.window.axes.iter().map(|_| 1));
+    let ones = Tensor::from_floats(builder.element(cotangent)?, dims, &vec![1.0; channels as usize])?;
+    let ones = builder.constant(ones);
+    let attributes = [
+        ("strides", Attribute::Ints(transposition.window.strides())),
+        ("group", Attribute::Int(channels as i64)),
+        ("output_padding", Attribute::Ints(geometry.iter().map(|axis| axis.add_behind).collect())),
+    ];
+    builder.emit("ConvTranspose", &[cotangent, &ones], &attributes)
 }
 
 /// The forward node again, on a tangent and without its bias.
@@ -93,11 +135,12 @@ fn same_node(builder: &mut Builder, node: &Node, tangent: &str, weight: &str) ->
     builder.emit(&node.op, &[tangent, weight], &attributes)
 }
 
-/// The padding of a plain convolution that is the adjoint of one with stride 1; `None` where there is no such one.
+/// The padding of a plain convolution that is the adjoint of one with stride 1, or of one whose cotangent was spread out;
+/// `None` where there is no such one.
 fn reflected_pads(window: &Window, pads: &[Adjoint]) -> Option<Vec<i64>> {
     let sides = window.axes.iter().zip(pads).map(|(axis, pad)| {
         let (front, behind) = (axis.span() - 1 - pad.cut_front, axis.span() - 1 - pad.cut_behind);
-        (axis.stride == 1 && pad.add_behind == 0 && front >= 0 && behind >= 0).then_some((front, behind))
+        (pad.add_behind < axis.stride && front >= 0 && behind >= 0).then_some((front, behind))
     });
     let (front, behind): (Vec<i64>, Vec<i64>) = sides.collect::<Option<Vec<_>>>()?.into_iter().unzip();
     Some([front, behind].concat())
@@ -126,10 +169,14 @@ fn convolved(
     builder.emit("Conv", &[value, weight], &attributes)
 }
 
-/// The bias is added to each channel; a weight that depends on the input is refused.
+/// The bias is added to each channel.
 fn weight_or_bias(builder: &mut Builder, site: &Site) -> Result<Map> {
     if site.input == 1 {
-        return Err(site.refuse("its weight depends on the input; only constant weights are supported"));
+        if site.node.op != "Conv" {
+            return Err(site.refuse("its weight depends on the input; only constant weights are supported"));
+        }
+        let window = known_window(builder, site, site.x())?;
+        return conv_weight::of_weight(builder, site, &window);
     }
     let axes: Vec<i64> = (1..builder.rank(site.y())? as i64 - 1).collect();
     let (bias, output) = (site.x().to_owned(), site.y().to_owned());

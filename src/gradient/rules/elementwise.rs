@@ -21,6 +21,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule("Div", broadcasting, D::Factor(div)),
     rule("Pow", power_type, D::Factor(pow)),
+    rule("Mod", broadcasting, D::Factor(modulo)),
     rule("Sum", broadcasting, D::Factor(|_, _| Ok(None))),
     rule("Mean", broadcasting, D::Factor(|b, s| b.scalar(1.0 / s.node.inputs.len() as f64, s.y()).map(Some))),
     rule("Max", broadcasting, D::Factor(extremum)),
@@ -146,12 +147,12 @@ fn div(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
     })
 }
 
-/// ∂(xᵖ)/∂x = p·xᵖ⁻¹.
+/// ∂(xᵖ)/∂x = p·xᵖ⁻¹ and ∂(xᵖ)/∂p = xᵖ·ln x, which is taken as 0 where x ≤ 0 and there is no derivative.
 fn pow(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
+    let (x, exponent) = (site.operand(0)?, site.operand(1)?);
     if site.input == 1 {
-        return Err(site.refuse("its exponent depends on the input; only constant exponents are supported"));
+        return some(builder, |b| exponent_slope(b, x, site.y()));
     }
-    let (x, exponent) = (site.x(), site.operand(1)?);
     let constant = builder.graph().initializers.get(exponent).and_then(|tensor| {
         tensor.scalar().or_else(|| match tensor.integers()?.as_slice() {
             [value] => Some(*value as f64),
@@ -159,7 +160,12 @@ fn pow(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
         })
     });
     some(builder, |b| match constant {
+        Some(value @ (0.0 | 1.0)) => b.scalar(value, x),
         Some(2.0) => b.scaled(x, 2.0),
+        Some(0.5) => {
+            let half = b.scalar(0.5, site.y())?;
+            b.div(&half, site.y())
+        }
         Some(value) => {
             let lower = b.scalar(value - 1.0, x)?;
             let power = b.emit("Pow", &[x, &lower], &[])?;
@@ -170,8 +176,34 @@ fn pow(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
             let exponent = b.cast(exponent, element)?;
             let lower = b.shifted(&exponent, -1.0)?;
             let power = b.emit("Pow", &[x, &lower], &[])?;
-            b.mul(&power, &exponent)
+            let slope = b.mul(&power, &exponent)?;
+            // 0·0⁻¹ is no number, but the derivative of x⁰ is 0.
+            let zero = b.scalar(0.0, x)?;
+            let flat = b.emit("Equal", &[&exponent, &zero], &[])?;
+            b.emit("Where", &[&flat, &zero, &slope], &[])
         }
+    })
+}
+
+fn exponent_slope(builder: &mut Builder, x: &str, y: &str) -> Result<String> {
+    let (zero, one) = (builder.scalar(0.0, x)?, builder.scalar(1.0, x)?);
+    let positive = builder.emit("Greater", &[x, &zero], &[])?;
+    let base = builder.emit("Where", &[&positive, x, &one], &[])?;
+    let log = builder.unary("Log", &base)?;
+    let slope = builder.mul(y, &log)?;
+    builder.emit("Where", &[&positive, &slope, &zero], &[])
+}
+
+/// y = x − z·q with an integer q: 1 and −q.
+fn modulo(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
+    if site.input == 0 {
+        return Ok(None);
+    }
+    let (x, divisor) = (site.operand(0)?, site.operand(1)?);
+    some(builder, |b| {
+        let rest = b.sub(site.y(), x)?;
+        let quotient = b.div(&rest, divisor)?;
+        b.unary("Round", &quotient)
     })
 }
 

@@ -11,8 +11,21 @@ use super::{
     Derivative as D, Rule, rule,
 };
 
-pub(super) const RULES: &[Rule] =
-    &[rule("MatMul", matmul_type, D::Linear(matmul)), rule("Gemm", gemm_type, D::Linear(gemm))];
+pub(super) const RULES: &[Rule] = &[
+    rule("MatMul", matmul_type, D::Linear(matmul)),
+    rule("Gemm", gemm_type, D::Linear(gemm)),
+    rule("Det", det_type, D::Refused("its derivative needs the inverse of a matrix, for which ONNX has no operator")),
+];
+
+fn det_type(inference: &Inference) -> Inferred {
+    let shape = inference.shape(0)?;
+    match shape.split_last_chunk::<2>() {
+        Some((batch, [rows, columns])) if !differ(rows, columns) => {
+            Ok(vec![ValueType::new(inference.element(0)?, batch.to_vec())])
+        }
+        _ => wrong(format!("the shape {} is not one of square matrices", display_shape(shape))),
+    }
+}
 
 fn differ(a: &Dim, b: &Dim) -> bool {
     matches!((a.known(), b.known()), (Some(a), Some(b)) if a != b)

@@ -6,16 +6,18 @@ use super::{
         error::Result,
         graph::{Attribute, Dim, ElementType, Node},
         linear::{Elementwise, Linear, Map, Pair, Permuted, Reshaped, Selected, Site},
-        shape::{Inference, resolve_axis},
-        tensor::Tensor,
+        shape::Inference,
+        sizes::Size,
     },
     Derivative as D, Rule,
     movement_types::{
-        concat_type, constant_of_shape_type, depth_to_space_type, expand_type, flatten_type, gather_elements_type,
-        gather_type, nonzero_type, pad_type, range_type, reshape_type, same_as_first, shape_type, size_type,
+        concat_type, constant_of_shape_type, depth_to_space_type, expand_type, eye_like_type, flatten_type,
+        gather_elements_type, gather_type, nonzero_type, pad_type, range_type, reshape_type, shape_type, size_type,
         slice_type, space_to_depth_type, split_type, squeeze_type, tile_type, transpose_type, unsqueeze_type,
     },
     rule,
+    selection::elements,
+    slice::{gathered, known, sliced},
 };
 
 pub(super) const RULES: &[Rule] = &[
@@ -29,17 +31,17 @@ pub(super) const RULES: &[Rule] = &[
     rule("Split", split_type, D::Linear(split)),
     rule("Slice", slice_type, D::Linear(sliced)),
     rule("Pad", pad_type, D::Linear(padded)),
-    rule("Gather", gather_type, D::Linear(selected)),
-    rule("GatherElements", gather_elements_type, D::Linear(selected)),
-    rule("Tile", tile_type, D::Linear(selected)),
+    rule("Gather", gather_type, D::Linear(gathered)),
+    rule("GatherElements", gather_elements_type, D::Linear(elements)),
+    rule("Tile", tile_type, D::Linear(tiled)),
     rule("DepthToSpace", depth_to_space_type, D::Linear(selected)),
     rule("SpaceToDepth", space_to_depth_type, D::Linear(selected)),
-    rule("ScatterElements", same_as_first, D::Refused("scattering is not supported")),
     rule("Shape", shape_type, D::Zero),
     rule("Size", size_type, D::Zero),
     rule("ConstantOfShape", constant_of_shape_type, D::Zero),
-    rule("Range", range_type, D::Zero),
+    rule("Range", range_type, D::Factor(counted)),
     rule("NonZero", nonzero_type, D::Zero),
+    rule("EyeLike", eye_like_type, D::Zero),
 ];
 
 fn reshaped(_: &mut Builder, site: &Site) -> Result<Map> {
@@ -55,24 +57,8 @@ fn transposed(builder: &mut Builder, site: &Site) -> Result<Map> {
     Ok(Box::new(Permuted(permutation)))
 }
 
-/// The contents of a node's integer input, if all are known.
-fn known(builder: &Builder, node: &Node, index: usize) -> Option<Vec<i64>> {
-    Inference { graph: builder.graph(), node }.known_integers(index).ok()
-}
-
-/// The node again, with another first input.
-fn same_node(builder: &mut Builder, node: &Node, first: &str) -> Result<Vec<String>> {
-    let mut inputs: Vec<&str> = node.inputs.iter().map(String::as_str).collect();
-    if let Some(input) = inputs.first_mut() {
-        *input = first;
-    }
-    let attributes: Vec<(&str, Attribute)> =
-        node.attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    builder.emit_all(&node.op, &inputs, &attributes, node.outputs.len())
-}
-
 fn same_node_output(builder: &mut Builder, node: &Node, first: &str, output: usize) -> Result<String> {
-    let mut outputs = same_node(builder, node, first)?;
+    let mut outputs = builder.repeated(node, &[(0, first)])?;
     Ok(outputs.swap_remove(output.min(outputs.len().saturating_sub(1))))
 }
 
@@ -138,9 +124,9 @@ fn concatenated(builder: &mut Builder, site: &Site) -> Result<Map> {
 
 fn split(builder: &mut Builder, site: &Site) -> Result<Map> {
     let (axis, index) = (axis_of(builder, site, 0)?, site.output);
-    let (node, parts) = (site.node.clone(), site.node.outputs.clone());
-    if parts.iter().any(String::is_empty) {
-        return Err(site.refuse("one of its outputs has no name"));
+    let (node, mut parts) = (site.node.clone(), site.node.outputs.clone());
+    for (index, part) in parts.iter_mut().enumerate().filter(|(_, part)| part.is_empty()) {
+        *part = builder.optional_output(site.node, index)?;
     }
     Ok(Pair::of(
         move |builder, tangent| same_node_output(builder, &node, tangent, index),
@@ -148,56 +134,40 @@ fn split(builder: &mut Builder, site: &Site) -> Result<Map> {
     ))
 }
 
-/// A slice without steps is undone by padding; others by scattering.
-fn sliced(builder: &mut Builder, site: &Site) -> Result<Map> {
-    let Some((pads, axes)) = slice_pads(builder, site)? else { return selected(builder, site) };
-    let node = site.node.clone();
-    Ok(Pair::of(
-        move |builder, tangent| same_node_output(builder, &node, tangent, 0),
-        move |builder, cotangent| {
-            let (pads, axes) = (builder.integers(&pads)?, builder.integers(&axes)?);
-            builder.emit("Pad", &[cotangent, &pads, "", &axes], &[])
-        },
-    ))
-}
-
-/// The padding that undoes a slice, and its axes; `None` where steps or unknown sizes prevent that.
-fn slice_pads(builder: &Builder, site: &Site) -> Result<Option<(Vec<i64>, Vec<i64>)>> {
-    let node = site.node;
-    let (Some(starts), Some(ends)) = (known(builder, node, 1), known(builder, node, 2)) else { return Ok(None) };
-    let axes = match node.input(3) {
-        Some(_) => known(builder, node, 3),
-        None => Some((0..starts.len() as i64).collect()),
-    };
-    let plain = match node.input(4) {
-        Some(_) => known(builder, node, 4).is_some_and(|steps| steps.iter().all(|&step| step == 1)),
-        None => true,
-    };
-    let (Some(axes), true) = (axes, plain) else { return Ok(None) };
-    let shape = builder.shape(site.x())?;
-    let (mut before, mut behind) = (Vec::new(), Vec::new());
-    for ((&start, &end), &axis) in starts.iter().zip(&ends).zip(&axes) {
-        let axis = resolve_axis(axis, shape.len()).map_err(|reason| site.refuse(&reason))?;
-        let size = shape.get(axis).and_then(Dim::known).and_then(|size| i64::try_from(size).ok());
-        let Some(size) = size else { return Ok(None) };
-        let clamp = |at: i64| (if at < 0 { at.saturating_add(size) } else { at }).clamp(0, size);
-        if clamp(start) > clamp(end) {
-            return Ok(None);
-        }
-        before.push(clamp(start));
-        behind.push(size - clamp(end));
+/// The derivative of `Split` and `Concat` for all parts at once, where that takes fewer operations than one part after
+/// another: what the parts have, side by side, with zeros for those that have nothing. `None` for a single one.
+pub(crate) fn joined(
+    builder: &mut Builder,
+    node: &Node,
+    parts: &[String],
+    values: &[Option<String>],
+) -> Result<Option<String>> {
+    if values.iter().flatten().count() < 2 {
+        return Ok(None);
     }
-    Ok(Some(([before, behind].concat(), axes)))
+    let mut filled = Vec::with_capacity(parts.len());
+    for (part, value) in parts.iter().zip(values) {
+        filled.push(match value {
+            Some(value) => value.clone(),
+            None => builder.zeros_like(part)?,
+        });
+    }
+    let filled: Vec<&str> = filled.iter().map(String::as_str).collect();
+    builder.emit("Concat", &filled, &[("axis", Attribute::Int(node.int("axis").unwrap_or(0)))]).map(Some)
 }
 
 /// Constant padding is undone by negative padding; other modes copy elements, so they are selections.
 fn padded(builder: &mut Builder, site: &Site) -> Result<Map> {
-    let node = site.node.clone();
+    let mut node = site.node.clone();
     if site.input != 0 {
-        return Err(site.refuse("its padding value depends on the input; only constant ones are supported"));
+        return padding_value(site);
     }
     if node.text("mode").unwrap_or("constant") != "constant" {
-        return selected(builder, site);
+        // A padding value would have the wrong type for places, and is not used.
+        if let Some(value) = node.inputs.get_mut(2) {
+            value.clear();
+        }
+        return selected(builder, &Site { node: &node, ..*site });
     }
     let (pads, axes) = (site.operand(1)?.to_owned(), node.input(3).unwrap_or("").to_owned());
     let (forward_pads, forward_axes) = (pads.clone(), axes.clone());
@@ -215,13 +185,75 @@ fn padded(builder: &mut Builder, site: &Site) -> Result<Map> {
     ))
 }
 
+/// A padding value goes to every place that is not of the padded tensor.
+fn padding_value(site: &Site) -> Result<Map> {
+    if site.input != 2 || site.node.text("mode").unwrap_or("constant") != "constant" {
+        return Err(site.refuse("it is differentiable in its data and its padding value only"));
+    }
+    let (node, same) = (site.node.clone(), site.node.clone());
+    let (data, value) = (site.operand(0)?.to_owned(), site.x().to_owned());
+    let same_data = data.clone();
+    Ok(Pair::of(
+        move |builder, tangent| {
+            let zeros = builder.zeros_like(&data)?;
+            let mut outputs = builder.repeated(&node, &[(0, &zeros), (2, tangent)])?;
+            Ok(outputs.pop().unwrap_or_default())
+        },
+        move |builder, cotangent| {
+            let (zeros, one) = (builder.zeros_like(&same_data)?, builder.ones_like(&value)?);
+            let mut outputs = builder.repeated(&same, &[(0, &zeros), (2, &one)])?;
+            let masked = builder.mul(cotangent, &outputs.pop().unwrap_or_default())?;
+            let sum = builder.emit("ReduceSum", &[&masked], &[("keepdims", Attribute::Int(0))])?;
+            builder.reshaped_like(&sum, &value)
+        },
+    ))
+}
+
+/// start + i·step: the end only says how many.
+fn counted(builder: &mut Builder, site: &Site) -> Result<Option<String>> {
+    match site.input {
+        0 => Ok(None),
+        1 => builder.scalar(0.0, site.x()).map(Some),
+        _ => {
+            let positions = builder.flat_indices(site.y())?;
+            builder.mask(&positions, site.x()).map(Some)
+        }
+    }
+}
+
+/// Repetitions are summed.
+fn tiled(builder: &mut Builder, site: &Site) -> Result<Map> {
+    let Some(repeats) = known(builder, site.node, 1).filter(|repeats| repeats.iter().all(|&repeat| repeat > 0)) else {
+        return selected(builder, site);
+    };
+    let (node, input) = (site.node.clone(), site.x().to_owned());
+    Ok(Pair::of(
+        move |builder, tangent| same_node_output(builder, &node, tangent, 0),
+        move |builder, cotangent| {
+            let (mut sizes, mut axes) = (Vec::new(), Vec::new());
+            for (axis, &repeat) in repeats.iter().enumerate() {
+                if repeat != 1 {
+                    axes.push(sizes.len() as i64);
+                    sizes.push(Size::Known(repeat));
+                }
+                sizes.push(Size::Of(&input, axis));
+            }
+            if axes.is_empty() {
+                return Ok(cotangent.to_owned());
+            }
+            let apart = builder.reshaped_to(cotangent, &sizes)?;
+            builder.reduce_sum(&apart, &axes, false)
+        },
+    ))
+}
+
 fn pad_inputs<'a>(value: &'a str, pads: &'a str, axes: &'a str) -> Vec<&'a str> {
     if axes.is_empty() { vec![value, pads] } else { vec![value, pads, "", axes] }
 }
 
 /// Any operator whose outputs are each one element of its first input. Which one is found by running the operator
 /// itself on the input's flat indices.
-fn selected(_: &mut Builder, site: &Site) -> Result<Map> {
+pub(super) fn selected(_: &mut Builder, site: &Site) -> Result<Map> {
     if site.input != 0 {
         return Err(site.refuse("it is differentiable in its first input only"));
     }
@@ -230,7 +262,7 @@ fn selected(_: &mut Builder, site: &Site) -> Result<Map> {
     Ok(Pair::of(
         move |builder, tangent| same_node_output(builder, &node, tangent, 0),
         move |builder, cotangent| {
-            let positions = flat_indices(builder, &input)?;
+            let positions = builder.flat_indices(&input)?;
             // Not every operator takes integers; those of a float's mantissa are exact.
             let exact = matches!(same.op.as_str(), "DepthToSpace" | "SpaceToDepth");
             let positions = if exact { builder.cast(&positions, ElementType::Float64)? } else { positions };
@@ -239,13 +271,4 @@ fn selected(_: &mut Builder, site: &Site) -> Result<Map> {
             Selected { input: input.clone(), indices }.transpose(builder, cotangent)
         },
     ))
-}
-
-/// 0, 1, 2, … in the shape of a value.
-fn flat_indices(builder: &mut Builder, value: &str) -> Result<String> {
-    let size = builder.unary("Size", value)?;
-    let (zero, one) = (Tensor::from_integers(vec![], &[0])?, Tensor::from_integers(vec![], &[1])?);
-    let (zero, one) = (builder.constant(zero), builder.constant(one));
-    let range = builder.emit("Range", &[&zero, &size, &one], &[])?;
-    builder.reshaped_like(&range, value)
 }

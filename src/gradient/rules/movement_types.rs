@@ -14,7 +14,7 @@ pub(super) fn same_as_first(inference: &Inference) -> Inferred {
 }
 
 /// The product of dimensions, kept symbolic where one is.
-fn product(dims: &[Dim]) -> Dim {
+pub(super) fn product(dims: &[Dim]) -> Dim {
     let known = dims.iter().filter_map(Dim::known).try_fold(1u64, |product, size| product.checked_mul(size));
     let symbols: Vec<String> = dims.iter().filter(|dim| dim.known().is_none()).map(Dim::to_string).collect();
     match (known, symbols.as_slice()) {
@@ -29,7 +29,7 @@ fn product(dims: &[Dim]) -> Dim {
 }
 
 /// What is left of `dims` when those of `taken` are divided out; `None` where that is not known.
-fn quotient(dims: &[Dim], taken: &[Dim]) -> Option<Dim> {
+pub(super) fn quotient(dims: &[Dim], taken: &[Dim]) -> Option<Dim> {
     let mut left: Vec<&Dim> = dims.iter().filter(|dim| dim.known().is_none()).collect();
     for symbol in taken.iter().filter(|dim| dim.known().is_none()) {
         left.remove(left.iter().position(|dim| *dim == symbol)?);
@@ -142,7 +142,12 @@ pub(super) fn transpose_type(inference: &Inference) -> Inferred {
 
 /// A target shape from integer contents.
 fn target(inference: &Inference, index: usize) -> Inferred<Vec<Dim>> {
-    let values = inference.integers(index).ok_or(Cause::Unknown)?;
+    let Some(values) = inference.integers(index) else {
+        // The length at least tells the rank.
+        let rank = inference.shape(index)?.first().and_then(Dim::known).ok_or(Cause::Unknown)?;
+        let rank = usize::try_from(rank).ok().filter(|&rank| rank <= crate::limits::TENSOR_RANK);
+        return Ok(inference.fresh_shape(0, rank.ok_or(Cause::Unknown)?));
+    };
     let dims = values.iter().enumerate().map(|(axis, value)| match value {
         Integer::Known(size) => u64::try_from(*size).map(Dim::Known).or_else(|_| wrong(format!("a size of {size}"))),
         Integer::Symbol(name) => Ok(Dim::Symbol(name.clone())),
@@ -227,13 +232,15 @@ pub(super) fn split_type(inference: &Inference) -> Inferred {
 pub(super) fn slice_type(inference: &Inference) -> Inferred {
     let shape = inference.shape(0)?;
     let (starts, ends) = (inference.known_integers(1), inference.known_integers(2));
-    let axes = match inference.node.input(3) {
-        Some(_) => inference.known_integers(3)?,
-        None => (0..inference.shape(1)?.first().and_then(Dim::known).ok_or(Cause::Unknown)? as i64).collect(),
+    let axes = match (inference.node.input(3), inference.known_integers(3)) {
+        (Some(_), Ok(axes)) => axes,
+        (Some(_), Err(_)) => return one(inference, inference.fresh_shape(0, shape.len())),
+        (None, _) => (0..inference.shape(1)?.first().and_then(Dim::known).ok_or(Cause::Unknown)? as i64).collect(),
     };
-    let steps = match inference.node.input(4) {
-        Some(_) => inference.known_integers(4)?,
-        None => vec![1; axes.len()],
+    let steps = match (inference.node.input(4), inference.known_integers(4)) {
+        (Some(_), Ok(steps)) => steps,
+        (Some(_), Err(_)) => vec![],
+        (None, _) => vec![1; axes.len()],
     };
     let mut sliced = shape.to_vec();
     for (position, &axis) in axes.iter().enumerate() {
@@ -245,10 +252,21 @@ pub(super) fn slice_type(inference: &Inference) -> Inferred {
             (Some(((start, end), step)), Some(size)) => Dim::Known(slice_length(start, end, step, size)?),
             // The whole axis, as exporters write it.
             (Some(((0, i64::MAX), 1)), None) => dim.clone(),
+            (None, _)
+                if at(&starts) == Some(0) && steps.get(position) == Some(&1) && ends_at(inference, position, dim) =>
+            {
+                dim.clone()
+            }
             _ => inference.fresh(0, axis),
         };
     }
     one(inference, sliced)
+}
+
+/// Whether the end of a slice is the size of the axis, by the name of that size.
+fn ends_at(inference: &Inference, position: usize, dim: &Dim) -> bool {
+    let end = inference.integers(2).and_then(|ends| ends.get(position));
+    matches!((end, dim), (Some(Integer::Symbol(end)), Dim::Symbol(size)) if end == size)
 }
 
 fn slice_length(start: i64, end: i64, step: i64, size: u64) -> Inferred<u64> {
@@ -267,9 +285,10 @@ fn slice_length(start: i64, end: i64, step: i64, size: u64) -> Inferred<u64> {
 pub(super) fn pad_type(inference: &Inference) -> Inferred {
     let shape = inference.shape(0)?;
     let Ok(pads) = inference.known_integers(1) else { return one(inference, inference.fresh_shape(0, shape.len())) };
-    let axes: Vec<i64> = match inference.node.input(3) {
-        Some(_) => inference.known_integers(3)?,
-        None => (0..shape.len() as i64).collect(),
+    let axes: Vec<i64> = match (inference.node.input(3), inference.known_integers(3)) {
+        (Some(_), Ok(axes)) => axes,
+        (Some(_), Err(_)) => return one(inference, inference.fresh_shape(0, shape.len())),
+        (None, _) => (0..shape.len() as i64).collect(),
     };
     let Some((before, behind)) = pads.split_at_checked(axes.len()).filter(|(a, b)| a.len() == b.len()) else {
         return wrong(format!("{} pads for {} axes", pads.len(), axes.len()));
@@ -305,7 +324,7 @@ pub(super) fn gather_elements_type(inference: &Inference) -> Inferred {
 
 pub(super) fn tile_type(inference: &Inference) -> Inferred {
     let shape = inference.shape(0)?;
-    let repeats = inference.known_integers(1)?;
+    let Ok(repeats) = inference.known_integers(1) else { return one(inference, inference.fresh_shape(0, shape.len())) };
     let tiled = shape.iter().zip(&repeats).enumerate().map(|(axis, (dim, &repeat))| match (dim.known(), repeat) {
         (_, 1) => dim.clone(),
         (Some(size), repeat) => {
@@ -374,4 +393,11 @@ pub(super) fn range_type(inference: &Inference) -> Inferred {
 pub(super) fn nonzero_type(inference: &Inference) -> Inferred {
     let rank = inference.shape(0)?.len() as u64;
     Ok(vec![ValueType::new(ElementType::Int64, vec![Dim::Known(rank), inference.fresh(0, 1)])])
+}
+
+pub(super) fn eye_like_type(inference: &Inference) -> Inferred {
+    let like = inference.value_type(0)?;
+    let code = inference.node.int("dtype").and_then(|code| i32::try_from(code).ok());
+    let element = code.map_or(Some(like.element), ElementType::from_code).ok_or(Cause::Unknown)?;
+    Ok(vec![ValueType { element, shape: like.shape.clone() }])
 }

@@ -3,18 +3,25 @@
 use super::{
     super::{
         builder::Builder,
-        error::Result,
+        error::{GradientError, Result},
         graph::{Attribute, ElementType, Node, ValueType},
         linear::{Map, Pair, Selected, Site},
         shape::{Cause, Inference, Inferred, wrong},
+        sizes::Size,
         tensor::Tensor,
     },
-    Derivative as D, Rule, rule,
+    Derivative as D, Rule,
+    reduce::global_type,
+    rule,
     window::{Transposition, Window},
 };
 
-pub(super) const RULES: &[Rule] =
-    &[rule("MaxPool", pool_type, D::Linear(max_pool)), rule("AveragePool", pool_type, D::Linear(average_pool))];
+pub(super) const RULES: &[Rule] = &[
+    rule("MaxPool", pool_type, D::Linear(max_pool)),
+    rule("AveragePool", pool_type, D::Linear(average_pool)),
+    rule("LpPool", pool_type, D::Composed(norm_pool)),
+    rule("GlobalLpPool", global_type, D::Composed(global_norm_pool)),
+];
 
 /// Most elements of an averaging window, whose weights become a constant.
 const LARGEST_WINDOW: i64 = 1 << 20;
@@ -40,10 +47,15 @@ fn pool_type(inference: &Inference) -> Inferred {
 
 /// Each output is one input element, which the operator's second output names. Windows may overlap.
 fn max_pool(builder: &mut Builder, site: &Site) -> Result<Map> {
-    if site.node.int("storage_order").unwrap_or(0) != 0 {
-        return Err(site.refuse("column-major indices (storage_order = 1) are not supported"));
-    }
-    let indices = builder.optional_output(site.node, 1)?;
+    let indices = if site.node.int("storage_order").unwrap_or(0) == 0 {
+        builder.optional_output(site.node, 1)?
+    } else {
+        // Its indices count columns first, so the node is repeated with rows first.
+        let kept = site.node.attributes.iter().filter(|(name, _)| *name != "storage_order");
+        let attributes: Vec<(&str, Attribute)> = kept.map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let mut outputs = builder.emit_all("MaxPool", &[site.x()], &attributes, 2)?;
+        outputs.pop().unwrap_or_default()
+    };
     Ok(Box::new(Selected { input: site.x().to_owned(), indices }))
 }
 
@@ -57,12 +69,16 @@ fn average_pool(builder: &mut Builder, site: &Site) -> Result<Map> {
     let element = builder.element(site.x())?;
     let divisors = divisors(builder, site, &window)?;
     let kernel: Vec<u64> = [1, 1].into_iter().chain(window.axes.iter().map(|axis| axis.kernel as u64)).collect();
-    let uniform = divisors.uniform();
+    let uniform = divisors.as_ref().and_then(Divisors::uniform);
     let ones = kernel.iter().product::<u64>() as usize;
     let weight = Tensor::from_floats(element, kernel, &vec![uniform.unwrap_or(1.0); ones])?;
-    let scale = match uniform {
-        Some(_) => None,
-        None => Some(Tensor::from_floats(element, divisors.shape(), &divisors.product())?),
+    let scale = match (uniform, divisors) {
+        (Some(_), _) => None,
+        (None, Some(divisors)) => {
+            let scale = Tensor::from_floats(element, divisors.shape(), &divisors.product())?;
+            Some(builder.constant(scale))
+        }
+        (None, None) => Some(run_time_divisors(builder, site, &window)?),
     };
     let (input, output, node) = (site.x().to_owned(), site.y().to_owned(), site.node.clone());
     let apply = move |builder: &mut Builder, tangent: &str| {
@@ -73,8 +89,7 @@ fn average_pool(builder: &mut Builder, site: &Site) -> Result<Map> {
     let transpose = move |builder: &mut Builder, cotangent: &str| {
         let mut cotangent = cotangent.to_owned();
         if let Some(scale) = &scale {
-            let scale = builder.constant(scale.clone());
-            cotangent = builder.mul(&cotangent, &scale)?;
+            cotangent = builder.mul(&cotangent, scale)?;
         }
         let planes = planes(builder, &cotangent)?;
         let weight = builder.constant(weight.clone());
@@ -88,18 +103,109 @@ fn average_pool(builder: &mut Builder, site: &Site) -> Result<Map> {
 
 /// `[N, C, …]` as `[N·C, 1, …]`.
 fn planes(builder: &mut Builder, value: &str) -> Result<String> {
-    let shape = builder.shape(value)?;
-    let spatial: Option<Vec<i64>> = shape.iter().skip(2).map(|dim| dim.known().map(|size| size as i64)).collect();
-    if let Some(spatial) = spatial {
-        return builder.reshaped(value, &[vec![-1, 1], spatial].concat());
+    let spatial = (2..builder.rank(value)?).map(|axis| Size::Of(value, axis));
+    let sizes: Vec<Size> = [Size::Known(-1), Size::Known(1)].into_iter().chain(spatial).collect();
+    builder.reshaped_to(value, &sizes)
+}
+
+/// One over the number of elements that each window counts, for sizes that only the run shows: a convolution of ones.
+fn run_time_divisors(builder: &mut Builder, site: &Site, window: &Window) -> Result<String> {
+    let include_pad = site.node.int("count_include_pad").unwrap_or(0) != 0;
+    let rank = builder.rank(site.x())?;
+    let sizes: Vec<Size> =
+        [Size::Known(1); 2].into_iter().chain((2..rank).map(|axis| Size::Of(site.x(), axis))).collect();
+    let mut shape = builder.shape_of_sizes(&sizes)?;
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    for axis in &window.axes {
+        let (front, end) = axis.fixed_pads().unwrap_or((0, 0));
+        // A window that begins on the padding or the input may end beyond both.
+        let extra = if axis.ceil { axis.stride - 1 } else { 0 };
+        let (front, end, counted) = if include_pad { (0, 0, front + end) } else { (front, end, 0) };
+        before.push((front, counted));
+        behind.push(end + extra);
     }
-    let mut sizes = vec![builder.integers(&[-1, 1])?];
-    for axis in 2..shape.len() {
-        sizes.push(builder.size_value(value, axis)?);
+    let counted: Vec<i64> = [0, 0].into_iter().chain(before.iter().map(|(_, counted)| *counted)).collect();
+    if counted.iter().any(|&counted| counted != 0) {
+        let counted = builder.integers(&counted)?;
+        shape = builder.add(&shape, &counted)?;
     }
-    let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
-    let target = builder.emit("Concat", &sizes, &[("axis", Attribute::Int(0))])?;
-    builder.emit("Reshape", &[value, &target], &[])
+    let one = Tensor::from_floats(ElementType::Float32, vec![1], &[1.0])?;
+    let ones = builder.emit("ConstantOfShape", &[&shape], &[("value", Attribute::Tensor(one))])?;
+    let kernel: Vec<u64> = [1, 1].into_iter().chain(window.axes.iter().map(|axis| axis.kernel as u64)).collect();
+    let n_taps = kernel.iter().product::<u64>() as usize;
+    let weight = Tensor::from_floats(ElementType::Float32, kernel, &vec![1.0; n_taps])?;
+    let weight = builder.constant(weight);
+    let pads = before.iter().map(|(front, _)| *front).chain(behind).collect();
+    let mut attributes =
+        vec![("strides", Attribute::Ints(window.strides())), ("dilations", Attribute::Ints(window.dilations()))];
+    match site.node.attributes.get("auto_pad").filter(|_| window.axes.iter().any(|axis| axis.fixed_pads().is_none())) {
+        Some(automatic) => attributes.push(("auto_pad", automatic.clone())),
+        None => attributes.push(("pads", Attribute::Ints(pads))),
+    }
+    let counts = builder.emit("Conv", &[&ones, &weight], &attributes)?;
+    let ends: Vec<Size> = (2..rank).map(|axis| Size::Of(site.y(), axis)).collect();
+    let ends = builder.shape_of_sizes(&ends)?;
+    let starts = builder.integers(&vec![0; rank - 2])?;
+    let axes = builder.integers(&(2..rank as i64).collect::<Vec<_>>())?;
+    let counts = builder.emit("Slice", &[&counts, &starts, &ends, &axes], &[])?;
+    let shares = builder.unary("Reciprocal", &counts)?;
+    let element = builder.element(site.x())?;
+    if element == ElementType::Float32 { Ok(shares) } else { builder.cast(&shares, element) }
+}
+
+/// Added to a sum of powers, so that a sum of 0 has a derivative of 0 instead of none.
+const SMALLEST: f64 = 1e-30;
+
+/// `(Σ |x|^p)^(1/p)`, with the sum over windows as an average times their size.
+fn norm_pool(builder: &mut Builder, node: &Node) -> Result<Vec<String>> {
+    let window = window_of(node).map_err(|_| GradientError::Unsupported("its window is not known".to_owned()))?;
+    if window.axes.iter().any(|axis| axis.ceil) {
+        return Err(GradientError::Unsupported(
+            "windows beyond the padding (ceil_mode = 1) are not supported".to_owned(),
+        ));
+    }
+    let powers = powers(builder, node)?;
+    let kept = ["auto_pad", "dilations", "kernel_shape", "pads", "strides"];
+    let kept = kept.into_iter().filter_map(|name| Some((name, node.attributes.get(name)?.clone())));
+    let attributes: Vec<(&str, Attribute)> = kept.chain([("count_include_pad", Attribute::Int(1))]).collect();
+    let averages = builder.emit("AveragePool", &[&powers], &attributes)?;
+    let n_taps: f64 = window.axes.iter().map(|axis| axis.kernel as f64).product();
+    let sums = builder.scaled(&averages, n_taps)?;
+    Ok(vec![rooted(builder, node, &sums)?])
+}
+
+fn global_norm_pool(builder: &mut Builder, node: &Node) -> Result<Vec<String>> {
+    let powers = powers(builder, node)?;
+    let axes: Vec<i64> = (2..builder.rank(&powers)? as i64).collect();
+    let sums = builder.reduce_sum(&powers, &axes, true)?;
+    Ok(vec![rooted(builder, node, &sums)?])
+}
+
+fn exponent(node: &Node) -> i64 {
+    node.int("p").unwrap_or(2)
+}
+
+fn powers(builder: &mut Builder, node: &Node) -> Result<String> {
+    let x = node.input(0).unwrap_or("");
+    match exponent(node) {
+        ..1 => Err(GradientError::Unsupported("it is of a norm below 1".to_owned())),
+        1 => builder.unary("Abs", x),
+        2 => builder.mul(x, x),
+        p => {
+            let (size, p) = (builder.unary("Abs", x)?, builder.scalar(p as f64, x)?);
+            builder.emit("Pow", &[&size, &p], &[])
+        }
+    }
+}
+
+fn rooted(builder: &mut Builder, node: &Node, sums: &str) -> Result<String> {
+    let p = exponent(node);
+    if p == 1 {
+        return Ok(sums.to_owned());
+    }
+    let sums = builder.shifted(sums, SMALLEST)?;
+    let root = builder.scalar(1.0 / p as f64, &sums)?;
+    builder.emit("Pow", &[&sums, &root], &[])
 }
 
 /// One over the number of elements that a window counts, as factors along each axis.
@@ -127,7 +233,8 @@ impl Divisors {
     }
 }
 
-fn divisors(builder: &Builder, site: &Site, window: &Window) -> Result<Divisors> {
+/// `None` where only the run shows them.
+fn divisors(builder: &Builder, site: &Site, window: &Window) -> Result<Option<Divisors>> {
     let include_pad = site.node.int("count_include_pad").unwrap_or(0) != 0;
     let (input, output) = (builder.shape(site.x())?, builder.shape(site.y())?);
     let taps = window.axes.iter().try_fold(1i64, |taps, axis| taps.checked_mul(axis.kernel));
@@ -141,11 +248,8 @@ fn divisors(builder: &Builder, site: &Site, window: &Window) -> Result<Divisors>
             Some((_, output)) if output > LARGEST_AXIS => return Err(site.refuse("its output is too large")),
             Some((input, output)) => axis.shares(input as i64, output as i64, include_pad),
             None if !axis.ceil && (include_pad || axis.is_unpadded()) => vec![1.0 / axis.kernel as f64],
-            None => {
-                return Err(site
-                    .refuse("windows that reach beyond the input need a fixed input size; export the model with one"));
-            }
+            None => return Ok(None),
         });
     }
-    Ok(Divisors { axes })
+    Ok(Some(Divisors { axes }))
 }

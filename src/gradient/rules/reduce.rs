@@ -16,6 +16,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("ReduceMean", reduce_type, D::Linear(mean)),
     rule("ReduceMax", reduce_type, D::Linear(|b, s| weighted_sum(b, s, extremum))),
     rule("ReduceMin", reduce_type, D::Linear(|b, s| weighted_sum(b, s, extremum))),
+    rule("ReduceProd", reduce_type, D::Linear(|b, s| weighted_sum(b, s, product_of_others))),
     rule(
         "ReduceSumSquare",
         reduce_type,
@@ -58,7 +59,7 @@ fn reduce_type(inference: &Inference) -> Inferred {
     Ok(vec![ValueType::new(element, reduced(shape, &axes, keep_dims))])
 }
 
-fn global_type(inference: &Inference) -> Inferred {
+pub(super) fn global_type(inference: &Inference) -> Inferred {
     let shape = inference.shape(0)?;
     let axes: Vec<usize> = (2..shape.len()).collect();
     Ok(vec![ValueType::new(inference.element(0)?, reduced(shape, &axes, true))])
@@ -148,4 +149,25 @@ fn log_sum(builder: &mut Builder, _: &Site, kept: &str) -> Result<Option<String>
 fn log_sum_exp(builder: &mut Builder, site: &Site, kept: &str) -> Result<Option<String>> {
     let difference = builder.sub(site.x(), kept)?;
     builder.unary("Exp", &difference).map(Some)
+}
+
+/// The product of all other elements: with one zero among them only the zero's own is not 0, with two all are 0.
+fn product_of_others(builder: &mut Builder, site: &Site, _: &str) -> Result<Option<String>> {
+    let x = site.x();
+    let (axes, _) = axes_of(builder, site)?;
+    let (zero, one) = (builder.scalar(0.0, x)?, builder.scalar(1.0, x)?);
+    let is_zero = builder.emit("Equal", &[x, &zero], &[])?;
+    let zeros = builder.mask(&is_zero, x)?;
+    let count = builder.reduce_sum(&zeros, &axes, true)?;
+    let factors = builder.emit("Where", &[&is_zero, &one, x], &[])?;
+    let product = if axes.is_empty() {
+        factors.clone()
+    } else {
+        let axes = builder.integers(&axes)?;
+        builder.emit("ReduceProd", &[&factors, &axes], &[])?
+    };
+    let others = builder.div(&product, &factors)?;
+    let zeros_of_others = builder.sub(&count, &zeros)?;
+    let none = builder.emit("Equal", &[&zeros_of_others, &zero], &[])?;
+    builder.emit("Where", &[&none, &others, &zero], &[]).map(Some)
 }

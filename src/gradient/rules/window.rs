@@ -4,9 +4,10 @@
 
 use super::super::{
     builder::Builder,
-    error::{GradientError, Result},
+    error::Result,
     graph::{Attribute, Dim, Node},
     shape::{Inferred, derived, wrong},
+    sizes::Size,
 };
 
 /// A window's geometry, with padding made explicit.
@@ -93,6 +94,14 @@ impl WindowAxis {
         (self.kernel - 1).saturating_mul(self.dilation).saturating_add(1)
     }
 
+    /// Padding in front and behind where it does not depend on the size.
+    pub(super) fn fixed_pads(&self) -> Option<(i64, i64)> {
+        match self.pad {
+            Pad::Explicit(before, behind) => Some((before, behind)),
+            Pad::Same(_) => None,
+        }
+    }
+
     /// Whether the axis has no padding, whatever its size.
     pub(super) fn is_unpadded(&self) -> bool {
         matches!(self.pad, Pad::Explicit(0, 0)) || (matches!(self.pad, Pad::Same(_)) && self.span() == 1)
@@ -146,7 +155,7 @@ impl WindowAxis {
 
     /// Padding in front and behind of an axis of known size, such that windows end exactly at the padding's end or,
     /// where some of the input is not covered, before it.
-    fn explicit(&self, size: i64, output: i64) -> (i64, i64) {
+    pub(super) fn explicit(&self, size: i64, output: i64) -> (i64, i64) {
         match self.pad {
             Pad::Explicit(before, behind) => (before, behind),
             Pad::Same(in_front) => {
@@ -225,16 +234,7 @@ impl Transposition<'_> {
     pub(super) fn adjoints(&self, builder: &Builder) -> Result<Vec<Option<Adjoint>>> {
         let (input, output) = (builder.shape(self.input)?, builder.shape(self.output)?);
         let axes = self.window.axes.iter().zip(input.iter().skip(2).zip(output.iter().skip(2)));
-        axes.map(|(axis, (input, output))| {
-            let pad = adjoint(axis, input, output);
-            if pad.is_none() && matches!(axis.pad, Pad::Same(_)) {
-                return Err(GradientError::Unsupported(
-                    "automatic padding with a stride needs a fixed input size; export the model with one".to_owned(),
-                ));
-            }
-            Ok(pad)
-        })
-        .collect()
+        Ok(axes.map(|(axis, (input, output))| adjoint(axis, input, output)).collect())
     }
 
     /// Adds what a stride may have left uncovered, then cuts out the sizes that the run finds.
@@ -245,15 +245,32 @@ impl Transposition<'_> {
         pads.extend(open.iter().map(|(_, axis)| axis.stride - 1));
         let pads = builder.integers(&pads)?;
         let padded = builder.emit("Pad", &[full, &pads, "", &axes], &[])?;
-        let starts: Vec<i64> = open.iter().map(|(_, axis)| axis.explicit(1, 1).0).collect();
-        let starts = builder.integers(&starts)?;
-        let mut sizes = Vec::new();
-        for (axis, _) in open {
-            sizes.push(builder.size_value(self.input, *axis)?);
+        let (mut starts, mut sizes) = (Vec::new(), Vec::new());
+        for (axis, window) in open {
+            starts.push(self.start(builder, *axis, window)?);
+            sizes.push(Size::Of(self.input, *axis));
         }
-        let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
-        let sizes = builder.emit("Concat", &sizes, &[("axis", Attribute::Int(0))])?;
+        let (starts, sizes) = (builder.joined(&starts)?, builder.shape_of_sizes(&sizes)?);
         let ends = builder.add(&starts, &sizes)?;
         builder.emit("Slice", &[&padded, &starts, &ends, &axes], &[])
+    }
+
+    /// How many elements of the full result lie in front of the input: its padding there.
+    fn start(&self, builder: &mut Builder, axis: usize, window: &WindowAxis) -> Result<String> {
+        let in_front = match window.pad {
+            Pad::Explicit(before, _) => return builder.integers(&[before]),
+            Pad::Same(in_front) => in_front,
+        };
+        let full = builder.size_value(self.output, axis)?;
+        let stride = builder.integers(&[window.stride])?;
+        let full = builder.mul(&full, &stride)?;
+        let rest = builder.integers(&[window.span() - window.stride])?;
+        let full = builder.add(&full, &rest)?;
+        let size = builder.size_value(self.input, axis)?;
+        let total = builder.sub(&full, &size)?;
+        let (zero, two) = (builder.integers(&[0])?, builder.integers(&[2])?);
+        let total = builder.emit("Max", &[&total, &zero], &[])?;
+        let half = builder.div(&total, &two)?;
+        if in_front { builder.sub(&total, &half) } else { Ok(half) }
     }
 }
