@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     error::Result,
+    fuse,
     graph::{Graph, Node},
-    integers, prune,
+    integers,
     tensor::Tensor,
 };
 
@@ -18,16 +19,17 @@ pub(super) fn simplified(graph: &Graph) -> Result<Graph> {
     fold_shapes(&mut graph)?;
     remove_identities(&mut graph);
     fold_batch_normalizations(&mut graph)?;
-    Ok(prune::pruned(graph))
+    fuse::fused(graph)
 }
 
 /// Makes constants of shape computations whose result is known.
 fn fold_shapes(graph: &mut Graph) -> Result<()> {
+    let outputs: BTreeSet<String> = graph.outputs.iter().cloned().collect();
     let mut folded = BTreeSet::new();
     for (index, values) in integers::constants(graph) {
         let Some(name) = graph.nodes.get(index).and_then(|node| node.output(0)).map(str::to_owned) else { continue };
         let Some(value_type) = graph.types.get(&name).cloned() else { continue };
-        let is_output = graph.outputs.contains(&name);
+        let is_output = outputs.contains(&name);
         if let (Some(dims), super::graph::ElementType::Int64, false) =
             (value_type.known_shape(), value_type.element, is_output)
             && let Ok(tensor) = Tensor::from_integers(dims, &values)
@@ -49,11 +51,7 @@ fn remove_identities(graph: &mut Graph) {
     let outputs: BTreeSet<&String> = graph.outputs.iter().collect();
     let mut renamed: BTreeMap<String, String> = BTreeMap::new();
     for node in &mut graph.nodes {
-        for input in &mut node.inputs {
-            if let Some(name) = renamed.get(input) {
-                input.clone_from(name);
-            }
-        }
+        node.rename_inputs(&renamed);
         if let ("Identity", [input], [output]) = (node.op.as_str(), node.inputs.as_slice(), node.outputs.as_slice())
             && !outputs.contains(output)
         {
@@ -64,12 +62,13 @@ fn remove_identities(graph: &mut Graph) {
 }
 
 /// The factor and the shift of a batch normalisation, for each channel.
-struct Affine {
-    factor: Vec<f64>,
-    shift: Vec<f64>,
+pub(super) struct Affine {
+    pub(super) factor: Vec<f64>,
+    pub(super) shift: Vec<f64>,
 }
 
-fn affine(graph: &Graph, node: &Node) -> Option<Affine> {
+/// What a batch normalisation with constant statistics does; `None` for others.
+pub(super) fn affine(graph: &Graph, node: &Node) -> Option<Affine> {
     let floats = |index: usize| graph.initializers.get(node.input(index)?)?.floats();
     let (scale, shift, mean, variance) = (floats(1)?, floats(2)?, floats(3)?, floats(4)?);
     let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
