@@ -1,40 +1,72 @@
 //! ONNX graph in, gradient graph out. Pure: no session, no file.
 //!
-//! In reading order: [`Graph`] is the compiler's view of a model, which `import` makes from bytes and `export` writes.
-//! `shape` infers types, `linear` says what a derivative is, `rules` has one for each operator, `builder` emits nodes.
-//! [`vjp`] and [`jvp`] put these together, [`check`] lists what prevents them, and [`compose`] adds preprocessing and
-//! losses. A new operator is a rule in a file of `rules` and a test.
+//! In reading order:
+//!
+//! - What a model is: [`Graph`] in `graph`, constants in `tensor`; `shape` infers types and `integers` the sizes in them.
+//! - A file in and out: `wire` bounds it, `import` reads it, `convert` and `contrib` bring old and foreign forms to the
+//!   ones that are known here, `evaluate` computes constants, `export` writes.
+//! - What a derivative is: `linear`; `rules` has one for each operator, `builder` and `sizes` emit nodes.
+//! - [`vjp`] and [`jvp`] in `differentiate`: `fold` and `fuse` simplify the model before, `expand` takes composed
+//!   operators apart, and `prune`, `scale` and `layout` make the result fast.
+//! - [`vjp_parts`] in `parts` makes two graphs of one, with the minimum cut of `flow`. [`cut_at`] in `cut` makes inputs of
+//!   inner tensors, and [`compose`] adds preprocessing, losses and attack steps.
+//! - Other float types: `precision` changes them, `lowering` writes what ONNX Runtime lacks in double.
+//! - What is told: [`check`] lists what prevents derivatives, `catalogue` what is supported, `error` what went wrong.
+//!
+//! A new operator is a rule in a file of `rules` and a test; `CONTRIBUTING.md` says where other additions go.
 
 mod builder;
+mod catalogue;
 mod check;
 pub mod compose;
+mod contrib;
 mod convert;
+mod cut;
 pub mod differentiate;
 mod error;
+mod evaluate;
+mod expand;
 mod export;
+mod flow;
 mod fold;
+mod fuse;
 mod graph;
 mod import;
 mod integers;
+mod layout;
 mod linear;
+mod lowering;
+mod pads;
+mod parts;
+mod precision;
 mod prune;
 mod rules;
+mod scale;
 mod shape;
+mod sizes;
 mod tensor;
+mod weights;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 pub use self::{
+    catalogue::{Operator, Support, operators},
     check::{Obstacle, check},
-    compose::{Layout, Loss, Preprocessing},
+    compose::{Interpolation, Layout, Loss, Preprocessing},
+    cut::cut_at,
     differentiate::{jvp, vjp},
     error::{GradientError, Result},
     graph::{Dim, ElementType, Graph, NEWEST_OPSET, OLDEST_OPSET, Port, ValueType},
+    import::External,
+    lowering::in_double,
+    parts::{Parts, vjp_parts},
+    precision::{in_single, widened},
     rules::differentiable as differentiable_operators,
     tensor::Tensor,
+    weights::with_random_weights,
 };
 
 /// The ONNX wire format.
@@ -50,12 +82,36 @@ impl Graph {
     /// Where the bytes are no model, break ONNX's rules, pass a bound of [`crate::limits`], or use a part of ONNX that
     /// is not read.
     pub fn parse(bytes: Bytes) -> Result<Graph> {
-        import::import(bytes)
+        Graph::parse_with(bytes, &|location| Err(format!("`{location}`; save the model as a single file")))
+    }
+
+    /// As [`Graph::parse`], for a model whose tensors lie in files beside it. `external` gives a file's contents by its
+    /// path relative to the model's folder; that the path stays inside is checked before, links are the caller's to
+    /// check.
+    ///
+    /// # Errors
+    /// As [`Graph::parse`], and where `external` does not give a file.
+    pub fn parse_with(bytes: Bytes, external: External) -> Result<Graph> {
+        import::import(bytes, external)
+    }
+
+    /// The files that [`Graph::parse_with`] will ask for, as paths that stay in the model's folder. What is no model has
+    /// none.
+    pub fn external_files(bytes: &Bytes) -> BTreeSet<String> {
+        import::external_files(bytes.clone())
     }
 
     /// The bytes of a model file that plain ONNX Runtime runs. The same graph gives the same bytes.
     pub fn to_onnx(&self) -> Vec<u8> {
         export::export(self)
+    }
+
+    /// Writes [`Graph::to_onnx`]'s bytes without holding the weights a second time.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_onnx(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        export::write(self, out)
     }
 
     /// The model's inputs; initialisers are none, even where the file lists them.
