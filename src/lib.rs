@@ -11,6 +11,7 @@ pub mod scoring;
 
 pub mod dataset;
 pub mod registry;
+pub mod verify;
 
 pub mod attack;
 pub mod knowledge;

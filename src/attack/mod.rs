@@ -13,5 +13,5 @@ pub use error::{Error, JacobianError};
 pub use gradient_sign::fast_gradient;
 pub use gram::sample_grams;
 pub use norm::{Ball, Norm, PixelRange};
-pub use projected_gradient::{ProjectedGradient, projected_gradient};
+pub use projected_gradient::{ProjectedGradient, projected_gradient, random_starts};
 pub use virtual_attack::{DEAD_LENGTH, TopSingular, top_singular};

@@ -101,6 +101,14 @@ impl Norm {
 }
 
 impl PixelRange {
+    /// The least and the largest value.
+    pub fn bounds(self) -> [f32; 2] {
+        match self {
+            PixelRange::Unit => [0.0, 1.0],
+            PixelRange::Unbounded => [f32::NEG_INFINITY, f32::INFINITY],
+        }
+    }
+
     /// Moves a pixel into the range.
     pub fn clip(self, pixel: f32) -> f32 {
         match self {

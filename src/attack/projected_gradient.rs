@@ -1,4 +1,7 @@
 //! Projected gradient descent (Madry et al. 2018), under L∞ or L2.
+//!
+//! The ascent here is for gradients that come from anywhere. Networks ascend in ONNX Runtime, one run a step; that graph
+//! (`gradient::compose::attack_step`) is tested against this one.
 
 use ndarray::{Array2, ArrayView2, Zip};
 
@@ -40,13 +43,10 @@ pub fn projected_gradient<E>(
     if !(step > 0.0 && step.is_finite()) {
         return Err(Error::StepSize(step_size));
     }
-    let mut adversarial = samples.to_owned();
-    if let Some(seed) = random_start {
-        for (index, mut row) in adversarial.rows_mut().into_iter().enumerate() {
-            let start = ball.random_start(row.len(), seed, first_sample + index);
-            row.iter_mut().zip(start).for_each(|(pixel, delta)| *pixel = range.clip(*pixel + delta));
-        }
-    }
+    let mut adversarial = match random_start {
+        Some(seed) => random_starts(samples, first_sample, ball, range, seed),
+        None => samples.to_owned(),
+    };
     for _ in 0..steps {
         let directions = ascent_directions(adversarial.view(), ball, &mut gradient)?;
         Zip::from(adversarial.rows_mut()).and(samples.rows()).and(directions.rows()).for_each(
@@ -61,4 +61,23 @@ pub fn projected_gradient<E>(
         );
     }
     Ok(adversarial)
+}
+
+/// Uniform points of the balls around samples, clipped to the pixel range: where an ascent with a random start begins.
+///
+/// `samples` is (N, pixels), whose first row is sample `first_sample` of the probe set; a start depends on that index and
+/// on the seed alone.
+pub fn random_starts(
+    samples: ArrayView2<'_, f32>,
+    first_sample: usize,
+    ball: Ball,
+    range: PixelRange,
+    seed: u64,
+) -> Array2<f32> {
+    let mut starts = samples.to_owned();
+    for (index, mut row) in starts.rows_mut().into_iter().enumerate() {
+        let start = ball.random_start(row.len(), seed, first_sample + index);
+        row.iter_mut().zip(start).for_each(|(pixel, delta)| *pixel = range.clip(*pixel + delta));
+    }
+    starts
 }

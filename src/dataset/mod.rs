@@ -5,7 +5,7 @@
 
 mod inline;
 mod npy;
-mod npz;
+pub mod npz;
 mod samples;
 
 use std::{fs::File, path::PathBuf, sync::Arc};

@@ -16,6 +16,7 @@
 //! | float (N, …) | regression or dense targets, flattened |
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufReader, Read},
 };
@@ -41,6 +42,29 @@ pub fn read(located: &Located, file: File) -> Result<Dataset, DatasetError> {
     let label = located.label.as_str();
     let archive = Archive::open(label, file)?;
     read_arrays(located.name.as_str(), archive)
+}
+
+/// All arrays of an archive by name, as double precision numbers.
+///
+/// # Errors
+/// A file that is damaged or too large, an element type that is no number.
+pub fn read_all(label: &str, file: File) -> Result<BTreeMap<String, ArrayD<f64>>, String> {
+    let mut archive = Archive::open(label, file).map_err(|error| error.to_string())?;
+    let mut arrays = BTreeMap::new();
+    for index in 0..archive.zip.len() {
+        let mut entry = archive.zip.by_index(index).map_err(|error| format!("{label}: {error}"))?;
+        let name = entry.name().map_err(|error| format!("{label}: {error}"))?.to_string();
+        let Some(name) = name.strip_suffix(".npy").map(str::to_owned) else { continue };
+        let wrong = |error: NpyError| format!("{label}: the array `{name}` {error}");
+        let header = Header::read(&mut entry, archive.budget).map_err(wrong)?;
+        archive.budget = archive.budget.saturating_sub(header.n_bytes());
+        let array = match header.element {
+            Element::Float(_) => header.read_floats(&mut entry).map(|array| array.mapv(f64::from)),
+            _ => header.read_integers(&mut entry).map(|array| array.mapv(|value| value as f64)),
+        };
+        arrays.insert(name.clone(), array.map_err(wrong)?);
+    }
+    Ok(arrays)
 }
 
 /// An open archive with what it may still unpack.

@@ -2,7 +2,7 @@
 //!
 //! A model is a sub-folder `<name>/model.onnx` with an optional `model.toml` beside it, or a bare `<name>.onnx`. The
 //! folders are looked at anew on every call, so that a file that was added, replaced or removed counts at once; a
-//! [`Snapshot`] that is in use stays as it was. Nothing here parses ONNX.
+//! [`Snapshot`] that is in use stays as it was. Nothing here parses ONNX but for the names of the files beside a model.
 
 mod cache;
 mod manifest;
@@ -10,7 +10,7 @@ mod name;
 mod shelf;
 mod snapshot;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use cache::VersionCache;
 pub use manifest::{Features, InputManifest, Layout, Manifest, ManifestError, Normalisation, OutputManifest};
@@ -18,8 +18,11 @@ pub use name::{Name, NameError, close_names};
 pub use shelf::{Listed, Located, Placement, Shelf, ShelfError, Stamp};
 pub use snapshot::{Digest, Snapshot};
 
+use bytes::Bytes;
+
 use crate::{
     error::{Error, Reason},
+    gradient::Graph,
     limits,
 };
 
@@ -59,11 +62,18 @@ impl From<RegistryError> for Error {
 /// The version of a model: its file's stamp and its manifest's.
 type Version = (Stamp, Option<Stamp>);
 
+/// A snapshot, and the stamps of the files beside it that it needs.
+#[derive(Debug)]
+struct Kept {
+    snapshot: Arc<Snapshot>,
+    external: Vec<(String, Option<Stamp>)>,
+}
+
 /// The models of some folders. Shared by all calls.
 #[derive(Debug)]
 pub struct Registry {
     shelf: Shelf,
-    snapshots: VersionCache<Version, Snapshot>,
+    snapshots: VersionCache<Version, Kept>,
 }
 
 impl Registry {
@@ -97,8 +107,14 @@ impl Registry {
         let in_folder = model.placement == 0;
         let manifest = if in_folder { model.beside("model.toml")? } else { None };
         let version = (model.stamp()?, manifest.as_ref().map(Located::stamp).transpose()?);
-        if let Some(snapshot) = self.snapshots.get(name, &version) {
-            return Ok(snapshot);
+        if let Some(kept) = self.snapshots.get(name, &version) {
+            let mut changed = false;
+            for (file, stamp) in &kept.external {
+                changed |= stamp_beside(&model, file)? != *stamp;
+            }
+            if !changed {
+                return Ok(Arc::clone(&kept.snapshot));
+            }
         }
         let (bytes, model_stamp) = model.read(limits::MODEL_BYTES)?;
         if bytes.is_empty() {
@@ -111,8 +127,28 @@ impl Registry {
             }
             None => (Manifest::default(), None),
         };
-        let snapshot = Arc::new(Snapshot::new(model.name, bytes, manifest));
-        self.snapshots.put(name, (model_stamp, manifest_stamp), &snapshot, snapshot.size_bytes());
+        let bytes = Bytes::from(bytes);
+        let (mut external, mut stamps) = (BTreeMap::new(), Vec::new());
+        let mut left = limits::MODEL_BYTES;
+        for path in Graph::external_files(&bytes) {
+            // A file that is missing is the model's problem, told when it is parsed.
+            let mut stamp = None;
+            if let Some(file) = model.beside(&path)? {
+                let (contents, read) = file.read(left)?;
+                left -= contents.len() as u64;
+                external.insert(path.clone(), Bytes::from(contents));
+                stamp = Some(read);
+            }
+            stamps.push((path, stamp));
+        }
+        let snapshot = Arc::new(Snapshot::new(model.name, bytes, external, manifest));
+        let kept = Arc::new(Kept { snapshot: Arc::clone(&snapshot), external: stamps });
+        self.snapshots.put(name, (model_stamp, manifest_stamp), &kept, snapshot.size_bytes());
         Ok(snapshot)
     }
+}
+
+/// The version of a file beside a model; `None` where it has gone.
+fn stamp_beside(model: &Located, file: &str) -> Result<Option<Stamp>, RegistryError> {
+    Ok(model.beside(file)?.as_ref().map(Located::stamp).transpose()?)
 }

@@ -1,6 +1,6 @@
 //! A model file as it was read: nothing in it ever changes.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -40,15 +40,23 @@ impl fmt::Debug for Digest {
 pub struct Snapshot {
     name: Name,
     bytes: Bytes,
+    /// Files beside the model that its tensors lie in, by their paths in its folder.
+    external: BTreeMap<String, Bytes>,
     digest: Digest,
     manifest: Manifest,
 }
 
 impl Snapshot {
-    /// Takes a model's bytes and digests them.
-    pub fn new(name: Name, bytes: impl Into<Bytes>, manifest: Manifest) -> Snapshot {
+    /// Takes a model's bytes and those of the files beside it, and digests them.
+    pub fn new(name: Name, bytes: impl Into<Bytes>, external: BTreeMap<String, Bytes>, manifest: Manifest) -> Snapshot {
         let bytes = bytes.into();
-        Snapshot { name, digest: Digest::of(&bytes), bytes, manifest }
+        let mut hasher = Sha256::new_with_prefix(&bytes);
+        for (path, contents) in &external {
+            // The digest of each file, so that bytes cannot move from one to the next unseen.
+            hasher.update(path.as_bytes());
+            hasher.update(Sha256::digest(contents));
+        }
+        Snapshot { name, digest: Digest::finish(hasher), bytes, external, manifest }
     }
 
     pub fn name(&self) -> &str {
@@ -60,7 +68,15 @@ impl Snapshot {
         &self.bytes
     }
 
-    /// SHA-256 of the ONNX file.
+    /// The contents of a file beside the model.
+    ///
+    /// # Errors
+    /// Where it was not there when the model was read.
+    pub fn external(&self, path: &str) -> Result<Bytes, String> {
+        self.external.get(path).cloned().ok_or_else(|| format!("`{path}` is not in the model's folder; put it there"))
+    }
+
+    /// SHA-256 of the ONNX file, and of the files beside it where there are any.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -69,8 +85,8 @@ impl Snapshot {
         &self.manifest
     }
 
-    /// Size of the ONNX file, in bytes.
+    /// Size of the ONNX file and of those beside it, in bytes.
     pub fn size_bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        self.external.values().fold(self.bytes.len() as u64, |sum, file| sum + file.len() as u64)
     }
 }

@@ -1,18 +1,17 @@
 //! One ONNX graph, ready to run from several threads at once.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ndarray::{ArrayD, ArrayViewD};
-use ort::{
-    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
-    value::TensorRef,
-};
+use ort::session::{Session, builder::GraphOptimizationLevel};
 
-use super::{Runtime, RuntimeError};
+use super::{
+    Runtime, RuntimeError,
+    iteration::{self, Iteration},
+    one_line,
+    value::{self, Feed, Value},
+};
 
 /// An input or output of a graph, as ONNX Runtime sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +50,38 @@ impl Executable {
         &self.outputs
     }
 
-    /// Runs the graph on named float32 tensors and gives all outputs, in the graph's order.
+    /// Runs the graph on named tensors and gives all outputs, in the graph's order.
     ///
     /// # Errors
-    /// [`RuntimeError::Run`] when shapes do not fit or a kernel fails, [`RuntimeError::OutputType`] for an output that
-    /// is not float32.
-    pub fn run(&self, feeds: &[(&str, ArrayViewD<'_, f32>)]) -> Result<Vec<ArrayD<f32>>, RuntimeError> {
+    /// [`RuntimeError::Run`] when types or shapes do not fit or a kernel fails.
+    pub fn run(&self, feeds: &[(&str, Feed<'_>)]) -> Result<Vec<Value>, RuntimeError> {
+        self.with_session(|session| value::run(session, feeds))
+    }
+
+    /// Runs the graph several times in a row, its carried outputs being inputs of the next run, and gives the carried
+    /// outputs of the last run. With no runs these are what the inputs were fed.
+    ///
+    /// `watch` is shown the watched outputs after each run; its error ends the iteration, so it is the place to look
+    /// whether anybody still wants the result.
+    ///
+    /// # Errors
+    /// Those of `watch`; [`RuntimeError::Run`] as [`Executable::run`]; [`RuntimeError::OutputType`] for a carried or
+    /// watched output that is not float32.
+    pub fn iterate<E: From<RuntimeError>>(
+        &self,
+        iteration: &Iteration<'_>,
+        watch: impl FnMut(&[ArrayViewD<'_, f32>]) -> Result<(), E>,
+    ) -> Result<Vec<ArrayD<f32>>, E> {
+        self.with_session(|session| iteration::run(session, iteration, watch))
+    }
+
+    /// Does some work on a session that no other thread uses meanwhile.
+    pub(super) fn with_session<T, E: From<RuntimeError>>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut session = self.take()?;
-        let result = run(&mut session, feeds);
+        let result = work(&mut session);
         self.lock().push(session);
         result
     }
@@ -88,26 +111,4 @@ fn open(runtime: &Runtime, model: &[u8]) -> Result<Session, RuntimeError> {
         .map_err(|cause| refused(&cause))?
         .commit_from_memory(model)
         .map_err(|cause| refused(&cause))
-}
-
-fn run(session: &mut Session, feeds: &[(&str, ArrayViewD<'_, f32>)]) -> Result<Vec<ArrayD<f32>>, RuntimeError> {
-    let failed = |cause: ort::Error| RuntimeError::Run(one_line(&cause));
-    let contiguous: Vec<_> = feeds.iter().map(|(name, array)| (*name, array.as_standard_layout())).collect();
-    let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(contiguous.len());
-    for (name, array) in &contiguous {
-        let tensor = TensorRef::from_array_view(array.view()).map_err(failed)?;
-        inputs.push((Cow::Borrowed(*name), tensor.into()));
-    }
-    let outputs = session.run(inputs).map_err(failed)?;
-    outputs
-        .iter()
-        .map(|(name, value)| {
-            let array = value.try_extract_array::<f32>().map_err(|_| RuntimeError::OutputType(name.to_owned()))?;
-            Ok(array.to_owned())
-        })
-        .collect()
-}
-
-fn one_line(cause: &dyn std::fmt::Display) -> String {
-    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

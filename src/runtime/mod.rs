@@ -5,6 +5,8 @@
 //! threads can never reach a sum's order.
 
 mod executable;
+mod iteration;
+mod value;
 mod workers;
 
 use std::{
@@ -17,6 +19,8 @@ use ort::{environment::Environment, logging::LogLevel};
 use crate::config::ONNXRUNTIME_VERSION;
 
 pub use executable::{Executable, TensorSpec};
+pub use iteration::{Carry, Iteration};
+pub use value::{Feed, TypedArray, Value};
 pub use workers::Workers;
 
 /// What can go wrong below a session.
@@ -28,7 +32,7 @@ pub enum RuntimeError {
     Model(String),
     #[error("ONNX Runtime could not run the model: {0}")]
     Run(String),
-    #[error("output `{0}` is not a float32 tensor; only such outputs can be read")]
+    #[error("output `{0}` has an element type that cannot be read here; floats are read as float32")]
     OutputType(String),
 }
 
@@ -50,7 +54,8 @@ impl Runtime {
         Ok(Arc::new(Runtime { environment, workers }))
     }
 
-    /// Prepares ONNX bytes for running.
+    /// Prepares ONNX bytes for running: those that [`Graph::to_onnx`](crate::gradient::Graph::to_onnx) writes, as
+    /// ONNX Runtime crashes on some files that the compiler refuses or writes in another form.
     ///
     /// # Errors
     /// [`RuntimeError::Model`] with ONNX Runtime's own words.
@@ -86,4 +91,9 @@ fn environment(library: &Path) -> Result<Environment, RuntimeError> {
     environment.set_log_level(LogLevel::Error);
     *shared = Some(environment.clone());
     Ok(environment)
+}
+
+/// ONNX Runtime's messages may span lines.
+fn one_line(cause: &dyn std::fmt::Display) -> String {
+    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

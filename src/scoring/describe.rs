@@ -13,7 +13,7 @@ use crate::{
 /// # Errors
 /// [`Reason::ModelInvalid`].
 pub fn parse(snapshot: &Snapshot) -> Result<Graph> {
-    Graph::parse(snapshot.bytes().clone())
+    Graph::parse_with(snapshot.bytes().clone(), &|path| snapshot.external(path))
         .map_err(|cause| Error::new(Reason::ModelInvalid, format!("model `{}`: {cause}", snapshot.name())))
 }
 
@@ -89,20 +89,7 @@ pub fn check(snapshot: &Snapshot) -> Result<ModelCheck> {
 /// [`Reason::ModelInvalid`], [`Reason::ModelNotDifferentiable`], [`Reason::OptionOutOfRange`] for a tensor that the
 /// model does not have.
 pub fn gradient_graph(snapshot: &Snapshot, request: &GradientRequest) -> Result<Vec<u8>> {
-    let graph = parse(snapshot)?;
-    let float_names = |ports: Vec<Port>| -> Vec<String> {
-        let is_float = |port: &Port| port.value_type.as_ref().is_none_or(|value_type| value_type.element.is_float());
-        ports.into_iter().filter(is_float).map(|port| port.name).collect()
-    };
-    let inputs = if request.inputs.is_empty() { float_names(graph.inputs()) } else { request.inputs.clone() };
-    let outputs = if request.outputs.is_empty() { float_names(graph.outputs()) } else { request.outputs.clone() };
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let derived = match request.mode {
-        GradientMode::Vjp => gradient::vjp(&graph, &inputs, &outputs),
-        GradientMode::Jvp => gradient::jvp(&graph, &inputs, &outputs),
-    };
-    let derived = derived.map_err(|cause| {
+    let derived = derived(&parse(snapshot)?, request).map_err(|cause| {
         let reason = match cause {
             gradient::GradientError::Request(_) => Reason::OptionOutOfRange,
             _ => Reason::ModelNotDifferentiable,
@@ -110,6 +97,22 @@ pub fn gradient_graph(snapshot: &Snapshot, request: &GradientRequest) -> Result<
         Error::new(reason, format!("model `{}`: {cause}", snapshot.name()))
     })?;
     Ok(derived.to_onnx())
+}
+
+/// Derives a gradient graph. No inputs or outputs named means every float one.
+///
+/// # Errors
+/// Those of the derivation.
+pub fn derived(graph: &Graph, request: &GradientRequest) -> gradient::Result<Graph> {
+    let inputs: Vec<&str> = request.inputs.iter().map(String::as_str).collect();
+    let outputs: Vec<&str> = request.outputs.iter().map(String::as_str).collect();
+    let single = if request.float32 { Some(gradient::in_single(graph)?) } else { None };
+    // Inner tensors become inputs.
+    let graph = gradient::cut_at(single.as_ref().unwrap_or(graph), &inputs)?;
+    match request.mode {
+        GradientMode::Vjp => gradient::vjp(&graph, &inputs, &outputs),
+        GradientMode::Jvp => gradient::jvp(&graph, &inputs, &outputs),
+    }
 }
 
 fn tensor(port: &Port) -> TensorDescription {

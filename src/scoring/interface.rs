@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Reason, Result},
     gradient::{
         Dim, ElementType, Graph, Port,
-        compose::{self, Layout, Preprocessing},
+        compose::{self, Interpolation, Layout, Preprocessing},
     },
     registry::{self, Features, OutputKind, Snapshot},
 };
@@ -23,7 +23,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Fits samples of `sample_shape` (`[channels, height, width]` or `[features]`) to a model.
+    /// Fits samples of `sample_shape` (`[channels, height, width]` or `[features]`) to a model of float32.
     ///
     /// # Errors
     /// [`Reason::ProbeMismatch`] when they do not fit, [`Reason::ModelInvalid`] when no samples would.
@@ -32,7 +32,7 @@ impl Interface {
         let output = graph
             .outputs()
             .into_iter()
-            .find(|port| element(port).is_none_or(ElementType::is_float))
+            .find(|port| port.element().is_none_or(ElementType::is_float))
             .ok_or_else(|| invalid(snapshot, "it has no float output"))?;
         let shape = input.value_type.as_ref().and_then(|value_type| value_type.shape.clone());
         let preprocessing = preprocessing(snapshot, shape.as_deref(), sample_shape)?;
@@ -67,19 +67,15 @@ fn only_float_input(snapshot: &Snapshot, graph: &Graph) -> Result<Port> {
     let mut inputs = graph.inputs();
     let input = inputs.pop().ok_or_else(|| invalid(snapshot, "it has no input"))?;
     if !inputs.is_empty() {
-        return Err(invalid(snapshot, "it has several inputs; models with one float32 input can be scored"));
+        return Err(invalid(snapshot, "it has several inputs; models with one float input can be scored"));
     }
-    match element(&input) {
+    match input.element() {
         Some(ElementType::Float32) => Ok(input),
         found => {
             let found = found.map_or("untyped", ElementType::name);
-            Err(invalid(snapshot, &format!("its input `{}` is {found}; only float32 can be scored", input.name)))
+            Err(invalid(snapshot, &format!("its input `{}` is {found}; only floats can be scored", input.name)))
         }
     }
-}
-
-fn element(port: &Port) -> Option<ElementType> {
-    port.value_type.as_ref().map(|value_type| value_type.element)
 }
 
 /// Flat outputs are taken for logits, maps for dense.
@@ -126,7 +122,8 @@ fn preprocessing(snapshot: &Snapshot, declared: Option<&[Dim]>, sample_shape: &[
                 return Err(does_not_fit(format!("{} channels by its model.toml", mean.len())));
             }
             let layout = if nhwc { Layout::Nhwc } else { Layout::Nchw };
-            Ok(Preprocessing { sample_shape: sample_shape.to_vec(), size, mean, std, layout })
+            let interpolation = Interpolation::Bilinear;
+            Ok(Preprocessing { sample_shape: sample_shape.to_vec(), size, interpolation, mean, std, layout })
         }
         [features] => {
             if rank.is_some_and(|rank| rank != 2) || known(1).is_some_and(|wanted| wanted != *features) {
@@ -136,6 +133,7 @@ fn preprocessing(snapshot: &Snapshot, declared: Option<&[Dim]>, sample_shape: &[
             Ok(Preprocessing {
                 sample_shape: sample_shape.to_vec(),
                 size: None,
+                interpolation: Interpolation::Bilinear,
                 mean: Vec::new(),
                 std: Vec::new(),
                 layout: Layout::Nchw,

@@ -15,4 +15,5 @@ mod scorer;
 pub mod types;
 
 pub use calls::Scoring;
+pub use describe::derived;
 pub use scorer::{Scorer, ScorerConfig};

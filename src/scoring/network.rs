@@ -3,19 +3,24 @@
 //! Invariant: rows run in tiles whose height depends on the model and the sample's shape alone, the last one padded. So
 //! a sample's numbers do not depend on how many samples travel together.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, concatenate, s};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, s};
 
 use crate::{
+    attack::{Norm, PixelRange},
+    cancel::Cancel,
     error::{Error, Reason, Result},
     gradient::{
-        self, Graph,
+        self, ElementType, Graph, Port,
         compose::{self, Loss},
     },
     limits,
     registry::{OutputKind, Snapshot},
-    runtime::{Executable, Runtime, RuntimeError},
+    runtime::{Carry, Executable, Feed, Iteration, Runtime, RuntimeError, Value},
     scoring::{interface::Interface, types::ModelReference},
 };
 
@@ -35,6 +40,22 @@ pub struct LossTarget {
     pub target: Array2<f32>,
 }
 
+/// Steps of steepest ascent on a loss, with the projection onto a ball and the clip to the pixel range after each.
+#[derive(Clone, Copy, Debug)]
+pub struct Ascent {
+    pub norm: Norm,
+    pub epsilon: f32,
+    pub step: f32,
+    pub steps: u32,
+    pub range: PixelRange,
+}
+
+/// A vector-Jacobian product in two graphs: the second takes what the first saved.
+struct Backward {
+    forward: Executable,
+    backward: Executable,
+}
+
 /// A model ready to be run and differentiated on samples of one shape.
 pub struct Network {
     reference: ModelReference,
@@ -51,9 +72,28 @@ pub struct Network {
     /// Preprocessing and model, before differentiation.
     graph: Graph,
     forward: Executable,
-    vjp: Executable,
-    cross_entropy: OnceLock<Executable>,
-    squared_deviation: OnceLock<Executable>,
+    jacobian: Backward,
+    /// Graphs that only some attacks need, from their first use on.
+    derived: Mutex<HashMap<Derived, Arc<Executable>>>,
+}
+
+/// A graph derived from a model and a loss.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Derived {
+    LossGradient(Loss),
+    AttackStep(Loss, compose::Norm),
+}
+
+/// Why an iteration in ONNX Runtime ended early.
+enum Stopped {
+    ByRuntime(RuntimeError),
+    ByWatch(Error),
+}
+
+impl From<RuntimeError> for Stopped {
+    fn from(cause: RuntimeError) -> Self {
+        Stopped::ByRuntime(cause)
+    }
 }
 
 impl Network {
@@ -66,12 +106,16 @@ impl Network {
     pub fn build(runtime: &Arc<Runtime>, snapshot: &Snapshot, sample_shape: &[usize]) -> Result<Self> {
         let graph = super::describe::parse(snapshot)?;
         let n_parameters = graph.n_parameters();
+        let graph = in_float32(&graph).map_err(|cause| invalid(snapshot.name(), &cause))?;
         let interface = Interface::of(snapshot, &graph, sample_shape)?;
         let graph = interface.compose(snapshot.name(), graph)?;
         let forward = compile(runtime, snapshot.name(), &graph)?;
-        let vjp = gradient::vjp(&graph, &[&interface.input], &[&interface.output])
+        let parts = gradient::vjp_parts(&graph, &[&interface.input], &[&interface.output])
             .map_err(|cause| not_differentiable(snapshot.name(), &cause))?;
-        let vjp = compile(runtime, snapshot.name(), &vjp)?;
+        let jacobian = Backward {
+            forward: compile(runtime, snapshot.name(), &parts.forward)?,
+            backward: compile(runtime, snapshot.name(), &parts.backward)?,
+        };
         let mut network = Network {
             reference: ModelReference { name: snapshot.name().to_owned(), digest: snapshot.digest().to_string() },
             output_kind: interface.output_kind,
@@ -84,9 +128,8 @@ impl Network {
             runtime: Arc::clone(runtime),
             graph,
             forward,
-            vjp,
-            cross_entropy: OnceLock::new(),
-            squared_deviation: OnceLock::new(),
+            jacobian,
+            derived: Mutex::default(),
         };
         network.output_shape = network.try_out()?;
         if network.n_outputs() > limits::JACOBIAN_ROWS {
@@ -146,9 +189,9 @@ impl Network {
         let mut features = Vec::new();
         for rows in samples.axis_chunks_iter(Axis(0), self.tile) {
             let given = self.run(&self.forward, rows, &[])?;
-            outputs.push(self.tensor(&self.forward, &given, &self.interface.output, rows.nrows())?);
+            outputs.push(self.tensor(&given, &self.interface.output, rows.nrows())?);
             if let Some(name) = &self.interface.features {
-                features.push(self.tensor(&self.forward, &given, name, rows.nrows())?);
+                features.push(self.tensor(&given, name, rows.nrows())?);
             }
         }
         let outputs = stack(&outputs)?;
@@ -156,26 +199,43 @@ impl Network {
         Ok(Outputs { outputs, features })
     }
 
-    /// Jacobians of `samples` (rows x n): rows x d x n, one vector-Jacobian product an output.
+    /// Jacobians of `samples` (rows x n): rows x d x n. The model runs forward once a tile, and backward once an output
+    /// on what the forward run left.
     ///
     /// # Errors
     /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`].
     pub fn jacobians(&self, samples: ArrayView2<'_, f32>) -> Result<Array3<f32>> {
-        let vjp = &self.vjp;
+        let Backward { forward, backward } = &self.jacobian;
         let cotangent = format!("cotangent/{}", self.interface.output);
         let gradient = format!("gradient/{}", self.interface.input);
         let mut jacobians = Array3::zeros((samples.nrows(), self.n_outputs(), self.n_inputs()));
         for (rows, mut tile) in
             samples.axis_chunks_iter(Axis(0), self.tile).zip(jacobians.axis_chunks_iter_mut(Axis(0), self.tile))
         {
+            let input = self.padded(rows, &self.sample_shape)?;
+            let name = self.interface.input.as_str();
+            let saved = forward.run(&[(name, input.view().into())]);
+            let saved = saved.map_err(|cause| self.execution_failed(&cause))?;
             for output in 0..self.n_outputs() {
-                let mut one_hot = Array2::<f32>::zeros((rows.nrows(), self.n_outputs()));
-                one_hot.column_mut(output).fill(1.0);
-                let given = self.run(vjp, rows, &[(&cotangent, one_hot.view())])?;
-                tile.slice_mut(s![.., output, ..]).assign(&self.tensor(vjp, &given, &gradient, rows.nrows())?);
+                let one_hot = self.one_hot(output)?;
+                let mut feeds: Vec<(&str, Feed<'_>)> =
+                    vec![(cotangent.as_str(), one_hot.view().into()), (name, input.view().into())];
+                feeds.extend(saved.iter().map(|value| (value.name(), value.into())));
+                feeds.retain(|(name, _)| backward.inputs().iter().any(|input| input.name == *name));
+                let given = backward.run(&feeds).map_err(|cause| self.execution_failed(&cause))?;
+                tile.slice_mut(s![.., output, ..]).assign(&self.tensor(&given, &gradient, rows.nrows())?);
             }
         }
         Ok(jacobians)
+    }
+
+    /// A tile of cotangents that select one output.
+    fn one_hot(&self, output: usize) -> Result<ArrayD<f32>> {
+        let mut seeds = Array2::zeros((self.tile, self.n_outputs()));
+        seeds.column_mut(output).fill(1.0);
+        let mut shape = vec![self.tile];
+        shape.extend_from_slice(&self.output_shape);
+        seeds.into_shape_with_order(IxDyn(&shape)).map_err(internal)
     }
 
     /// Gradient of a loss with respect to `samples` (rows x n): rows x n.
@@ -183,10 +243,7 @@ impl Network {
     /// # Errors
     /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`].
     pub fn loss_gradient(&self, samples: ArrayView2<'_, f32>, target: &LossTarget) -> Result<Array2<f32>> {
-        let executable = match target.loss {
-            Loss::SoftCrossEntropy => self.once(&self.cross_entropy, || self.loss_graph(Loss::SoftCrossEntropy))?,
-            Loss::SquaredDeviation => self.once(&self.squared_deviation, || self.loss_graph(Loss::SquaredDeviation))?,
-        };
+        let executable = &*self.derived(Derived::LossGradient(target.loss))?;
         let gradient = format!("gradient/{}", self.interface.input);
         let target_name = format!("target/{}", self.interface.output);
         let mut gradients = Vec::new();
@@ -195,29 +252,86 @@ impl Network {
         {
             let ones = Array2::<f32>::ones((rows.nrows(), 1));
             let given = self.run(executable, rows, &[(&target_name, target), ("cotangent/loss", ones.view())])?;
-            gradients.push(self.tensor(executable, &given, &gradient, rows.nrows())?);
+            gradients.push(self.tensor(&given, &gradient, rows.nrows())?);
         }
         stack(&gradients)
     }
 
-    fn loss_graph(&self, loss: Loss) -> crate::gradient::Result<Graph> {
-        let graph = compose::with_loss(&self.graph, &self.interface.output, loss)?;
-        gradient::vjp(&graph, &[&self.interface.input], &["loss"])
+    /// Ascends a loss from `starts` around `samples` (both rows x n), each step one run of one graph: rows x n.
+    ///
+    /// # Errors
+    /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`], and [`Reason::Cancelled`] between steps.
+    pub fn ascend(
+        &self,
+        starts: ArrayView2<'_, f32>,
+        samples: ArrayView2<'_, f32>,
+        target: &LossTarget,
+        ascent: &Ascent,
+        cancel: &Cancel,
+    ) -> Result<Array2<f32>> {
+        let norm = match ascent.norm {
+            Norm::L2 => compose::Norm::L2,
+            Norm::Linf => compose::Norm::Linf,
+        };
+        let executable = self.derived(Derived::AttackStep(target.loss, norm))?;
+        let (input, output) = (&self.interface.input, &self.interface.output);
+        let carried = ["next/", "clean/", "momentum/", "next_momentum/"].map(|prefix| format!("{prefix}{input}"));
+        let [next, clean, momentum, next_momentum] = carried.each_ref().map(String::as_str);
+        let carries = [Carry { output: next, input: input.as_str() }, Carry { output: next_momentum, input: momentum }];
+        let target_name = format!("target/{output}");
+        let [low, high] = ascent.range.bounds();
+        let settings =
+            [("epsilon", ascent.epsilon), ("step", ascent.step), ("decay", 0.0), ("low", low), ("high", high)]
+                .map(|(name, value)| (format!("attack/{name}"), ArrayD::from_elem(IxDyn(&[1]), value)));
+        let mut adversarial = Vec::new();
+        for ((start, rows), target) in starts
+            .axis_chunks_iter(Axis(0), self.tile)
+            .zip(samples.axis_chunks_iter(Axis(0), self.tile))
+            .zip(target.target.axis_chunks_iter(Axis(0), self.tile))
+        {
+            let n_rows = rows.nrows();
+            let (start, rows) = (self.padded(start, &self.sample_shape)?, self.padded(rows, &self.sample_shape)?);
+            let target = self.padded(target, &self.output_shape)?;
+            let still = ArrayD::zeros(start.raw_dim());
+            let mut feeds = vec![
+                (input.as_str(), start.view()),
+                (clean, rows.view()),
+                (momentum, still.view()),
+                (target_name.as_str(), target.view()),
+            ];
+            feeds.extend(settings.iter().map(|(name, value)| (name.as_str(), value.view())));
+            let iteration =
+                Iteration { feeds: &feeds, carries: &carries, watched: &["gradient_norm"], runs: ascent.steps };
+            let last = executable.iterate(&iteration, |watched| {
+                cancel.check().map_err(Stopped::ByWatch)?;
+                let finite = watched.iter().all(|norms| norms.iter().all(|norm| norm.is_finite()));
+                if finite { Ok(()) } else { Err(Stopped::ByWatch(self.not_finite(&format!("gradient/{input}")))) }
+            });
+            let last = last.map_err(|stopped| match stopped {
+                Stopped::ByRuntime(cause) => self.execution_failed(&cause),
+                Stopped::ByWatch(error) => error,
+            })?;
+            let last = last.first().ok_or_else(|| self.lacks(next))?;
+            adversarial.push(self.flat(last.view(), next, n_rows)?);
+        }
+        stack(&adversarial)
     }
 
-    /// Derives and compiles a graph on first use. Two threads may both derive it; one result is kept.
-    fn once<'a>(
-        &self,
-        cell: &'a OnceLock<Executable>,
-        derive: impl FnOnce() -> crate::gradient::Result<Graph>,
-    ) -> Result<&'a Executable> {
-        if let Some(executable) = cell.get() {
-            return Ok(executable);
+    /// A graph that is derived and compiled on first use. Two threads may both derive it; one result is kept.
+    fn derived(&self, kind: Derived) -> Result<Arc<Executable>> {
+        let kept = || self.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(executable) = kept().get(&kind) {
+            return Ok(Arc::clone(executable));
         }
-        let graph = derive()
-            .map_err(|cause| Error::new(Reason::ModelNotDifferentiable, format!("model `{}`: {cause}", self.name())))?;
-        let executable = compile(&self.runtime, self.name(), &graph)?;
-        Ok(cell.get_or_init(|| executable))
+        let (input, output) = (self.interface.input.as_str(), self.interface.output.as_str());
+        let graph = match kind {
+            Derived::LossGradient(loss) => compose::with_loss(&self.graph, output, loss)
+                .and_then(|graph| gradient::vjp(&graph, &[input], &["loss"])),
+            Derived::AttackStep(loss, norm) => compose::attack_step(&self.graph, input, output, loss, norm),
+        };
+        let graph = graph.map_err(|cause| not_differentiable(self.name(), &cause))?;
+        let executable = Arc::new(compile(&self.runtime, self.name(), &graph)?);
+        Ok(Arc::clone(kept().entry(kind).or_insert(executable)))
     }
 
     /// Runs a graph on at most one tile of rows; `extra` feeds have a row for each sample.
@@ -226,14 +340,14 @@ impl Network {
         executable: &Executable,
         rows: ArrayView2<'_, f32>,
         extra: &[(&str, ArrayView2<'_, f32>)],
-    ) -> Result<Vec<ArrayD<f32>>> {
+    ) -> Result<Vec<Value>> {
         let mut feeds = vec![(self.interface.input.as_str(), self.padded(rows, &self.sample_shape)?)];
         for (name, array) in extra {
             let shape: &[usize] = if *name == "cotangent/loss" { &[] } else { &self.output_shape };
             feeds.push((*name, self.padded(array.view(), shape)?));
         }
-        let views: Vec<_> = feeds.iter().map(|(name, array)| (*name, array.view())).collect();
-        executable.run(&views).map_err(|cause| self.execution_failed(&cause))
+        let feeds: Vec<_> = feeds.iter().map(|(name, array)| (*name, array.view().into())).collect();
+        executable.run(&feeds).map_err(|cause| self.execution_failed(&cause))
     }
 
     /// A tile of `rows`, the last row repeated up to the tile's height, in the tensor's own shape.
@@ -249,11 +363,22 @@ impl Network {
     }
 
     /// The named output of a run, flattened, without the padding.
-    fn tensor(&self, executable: &Executable, given: &[ArrayD<f32>], name: &str, n_rows: usize) -> Result<Array2<f32>> {
-        let index = executable.outputs().iter().position(|output| output.name == name);
-        let array = index
-            .and_then(|index| given.get(index))
-            .ok_or_else(|| Error::new(Reason::Internal, format!("the graph of `{}` lacks `{name}`", self.name())))?;
+    fn tensor(&self, given: &[Value], name: &str, n_rows: usize) -> Result<Array2<f32>> {
+        self.flat(self.view(given, name)?, name, n_rows)
+    }
+
+    /// The named output of a run.
+    fn view<'a>(&self, given: &'a [Value], name: &str) -> Result<ArrayViewD<'a, f32>> {
+        let value = given.iter().find(|value| value.name() == name).ok_or_else(|| self.lacks(name))?;
+        value.view().map_err(|cause| self.execution_failed(&cause))
+    }
+
+    fn lacks(&self, name: &str) -> Error {
+        Error::new(Reason::Internal, format!("the graph of `{}` lacks `{name}`", self.name()))
+    }
+
+    /// An output, flattened, without the padding.
+    fn flat(&self, array: ArrayViewD<'_, f32>, name: &str, n_rows: usize) -> Result<Array2<f32>> {
         if array.shape().first() != Some(&self.tile) {
             return Err(Error::new(
                 Reason::ModelExecutionFailed,
@@ -269,30 +394,44 @@ impl Network {
         let flat = array.to_shape((self.tile, width)).map_err(internal)?;
         let rows = flat.slice(s![..n_rows, ..]).to_owned();
         if rows.iter().any(|value| !value.is_finite()) {
-            return Err(Error::new(
-                Reason::ModelExecutionFailed,
-                format!(
-                    "model `{}` gives NaN or infinity in `{name}`; check its weights and the range of the samples",
-                    self.name()
-                ),
-            ));
+            return Err(self.not_finite(name));
         }
         Ok(rows)
+    }
+
+    fn not_finite(&self, name: &str) -> Error {
+        let model = self.name();
+        let message = format!(
+            "model `{model}` gives NaN or infinity in `{name}`; check its weights and the range of the samples"
+        );
+        Error::new(Reason::ModelExecutionFailed, message)
     }
 
     /// Runs one mid-range sample and gives the output's shape.
     fn try_out(&self) -> Result<Vec<usize>> {
         let samples = Array2::from_elem((1, self.n_inputs()), 0.5);
         let given = self.run(&self.forward, samples.view(), &[])?;
-        self.tensor(&self.forward, &given, &self.interface.output, 1)?;
-        let index = self.forward.outputs().iter().position(|output| output.name == self.interface.output);
-        let shape = index.and_then(|index| given.get(index)).map(ArrayD::shape).unwrap_or_default();
-        Ok(shape.iter().skip(1).copied().collect())
+        let output = self.view(&given, &self.interface.output)?;
+        let shape = output.shape().iter().skip(1).copied().collect();
+        self.flat(output, &self.interface.output, 1)?;
+        Ok(shape)
     }
 
     fn execution_failed(&self, cause: &RuntimeError) -> Error {
         Error::new(Reason::ModelExecutionFailed, format!("model `{}`: {cause}", self.name()))
     }
+}
+
+/// The model computed in float32 where it is in half precision, and throughout where samples or outputs are not float32:
+/// for these types ONNX Runtime's CPU lacks kernels, and samples are float32.
+fn in_float32(graph: &Graph) -> gradient::Result<Graph> {
+    let is_other = |port: &Port| port.element().is_some_and(|kind| kind.is_float() && kind != ElementType::Float32);
+    let ports = graph.inputs().into_iter().chain(graph.outputs());
+    if ports.into_iter().any(|port| is_other(&port)) { gradient::in_single(graph) } else { gradient::widened(graph) }
+}
+
+fn invalid(name: &str, cause: &gradient::GradientError) -> Error {
+    Error::new(Reason::ModelInvalid, format!("model `{name}`: {cause}"))
 }
 
 fn not_differentiable(name: &str, cause: &gradient::GradientError) -> Error {

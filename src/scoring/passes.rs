@@ -223,7 +223,7 @@ impl Setting<'_> {
         let Outputs { outputs, features } = network.outputs(samples.view())?;
         let jacobians = network.jacobians(samples.view())?;
         let clean = CleanTile { samples, outputs, jacobians };
-        let perturbations = perturb::attack(self.plan, self.seed, network, &clean, rows, self.probe)?;
+        let perturbations = perturb::attack(self.plan, self.seed, network, &clean, rows, self.probe, self.cancel)?;
         let own = perturb::deviations(self.plan, network, &clean, perturbations.view())?;
         Ok(OwnTile { clean, features, perturbations, own })
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use ndarray::{Array2, Array3, ArrayView2};
 
 use crate::{
-    attack::{self, Ball, PixelRange, ProjectedGradient, fast_gradient, projected_gradient, top_singular},
+    attack::{self, Ball, PixelRange, fast_gradient, random_starts, top_singular},
+    cancel::Cancel,
     dataset::Dataset,
     error::{Error, Reason, Result},
     gradient::compose::Loss,
@@ -13,7 +14,7 @@ use crate::{
     registry::OutputKind,
     scoring::{
         attack_plan::{AttackPlan, EmpiricalAttack},
-        network::{LossTarget, Network},
+        network::{Ascent, LossTarget, Network},
         types::{AttackLoss, AttackMethod},
     },
 };
@@ -39,6 +40,7 @@ pub fn attack(
     tile: &CleanTile,
     rows: &Range<usize>,
     probe: &Dataset,
+    cancel: &Cancel,
 ) -> Result<Array2<f32>> {
     match plan {
         AttackPlan::Virtual { epsilon } => {
@@ -49,7 +51,7 @@ pub fn attack(
                 None => directions,
             })
         }
-        AttackPlan::Empirical(attack) => empirical(attack, seed, network, tile, rows, probe),
+        AttackPlan::Empirical(attack) => empirical(attack, seed, network, tile, rows, probe, cancel),
     }
 }
 
@@ -78,26 +80,31 @@ fn empirical(
     tile: &CleanTile,
     rows: &Range<usize>,
     probe: &Dataset,
+    cancel: &Cancel,
 ) -> Result<Array2<f32>> {
     let loss = options.loss.unwrap_or_else(|| default_loss(network));
     let target = loss_target(loss, network, tile, rows, probe)?;
     let vanishes = matches!(loss, AttackLoss::Kl | AttackLoss::SquaredDeviation);
     let range = if probe.is_pixels() { PixelRange::Unit } else { PixelRange::Unbounded };
     let ball = Ball::new(options.norm, options.epsilon).map_err(attack_failed)?;
-    let gradient = |at: ArrayView2<'_, f32>| network.loss_gradient(at, &target);
-    let adversarial = if options.method == AttackMethod::Fgsm && !vanishes {
-        fast_gradient(tile.samples.view(), ball, range, gradient)
-    } else {
-        let settings = ProjectedGradient {
-            ball,
-            range,
-            steps: options.steps,
-            step_size: options.step_size,
-            random_start: (options.random_start || vanishes).then_some(seed),
-        };
-        projected_gradient(tile.samples.view(), rows.start, &settings, gradient)
+    if options.method == AttackMethod::Fgsm && !vanishes {
+        let gradient = |at: ArrayView2<'_, f32>| network.loss_gradient(at, &target);
+        let adversarial = fast_gradient(tile.samples.view(), ball, range, gradient).map_err(attack_failed)?;
+        return Ok(adversarial - &tile.samples);
+    }
+    let starts = match options.random_start || vanishes {
+        true => random_starts(tile.samples.view(), rows.start, ball, range, seed),
+        false => tile.samples.clone(),
     };
-    Ok(adversarial.map_err(attack_failed)? - &tile.samples)
+    let ascent = Ascent {
+        norm: options.norm,
+        epsilon: ball.epsilon(),
+        step: options.step_size as f32,
+        steps: options.steps,
+        range,
+    };
+    let adversarial = network.ascend(starts.view(), tile.samples.view(), &target, &ascent, cancel)?;
+    Ok(adversarial - &tile.samples)
 }
 
 /// Cross-entropy to the own prediction for logits, which is the paper's; deviation of the output otherwise.

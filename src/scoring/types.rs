@@ -291,6 +291,8 @@ pub struct GradientRequest {
     pub inputs: Vec<String>,
     /// Empty means every float output.
     pub outputs: Vec<String>,
+    /// In float32, inputs and outputs too, whatever float types the model has.
+    pub float32: bool,
 }
 
 /// A dataset as it is listed.

@@ -76,5 +76,6 @@ fn gradient_request(request: ExportGradientGraphRequest) -> DomainResult<Gradien
         mode: convert::gradient_mode(request.mode)?,
         inputs: request.inputs,
         outputs: request.outputs,
+        float32: request.float32,
     })
 }
