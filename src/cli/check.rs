@@ -1,18 +1,42 @@
-//! `check`: whether a model can be differentiated.
+//! `check`: whether a model can be differentiated, and how well that agrees with finite differences.
+
+use std::path::PathBuf;
 
 use super::{Failure, json, local, options::ClientArgs, session::Session, table};
-use crate::transport::proto::CheckModelResponse;
+use crate::{
+    config::RuntimeSearch,
+    dataset::npz,
+    gradient,
+    runtime::Runtime,
+    transport::proto::CheckModelResponse,
+    verify::{self, Verification},
+};
 
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// Name of a model, or path of an .onnx file, which is then looked at without a server
     model: String,
+    /// Measure the derivatives too, against finite differences; for a path
+    #[arg(long)]
+    verify: bool,
+    /// Arrays named after the model's inputs, to measure at [default: random values in -1..1]
+    #[arg(long, value_name = "FILE.npz", requires = "verify")]
+    input: Option<PathBuf>,
+    /// Seed of the random values and directions
+    #[arg(long, value_name = "N", default_value_t, requires = "verify")]
+    seed: u64,
+    /// Measure with random weights in the place of those whose elements are all equal, as in models without training
+    #[arg(long, requires = "verify")]
+    random_weights: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
 
 pub async fn run(args: CheckArgs) -> Result<(), Failure> {
     let as_json = args.client.json;
+    if args.verify {
+        return verify(args);
+    }
     let check = match local::path(&args.model) {
         Some(path) => local::check(path)?,
         None => {
@@ -31,6 +55,109 @@ pub async fn run(args: CheckArgs) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Work(format!("{} cannot be differentiated: {} obstacles", args.model, check.obstacles.len())))
+}
+
+/// Measures the derivatives of the model in a file.
+fn verify(args: CheckArgs) -> Result<(), Failure> {
+    let path = local::path(&args.model)
+        .ok_or_else(|| Failure::usage("--verify needs the path of an .onnx file; a model's name will not do"))?;
+    let given = match &args.input {
+        Some(file) => {
+            let opened =
+                std::fs::File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+            npz::read_all(&file.display().to_string(), opened).map_err(Failure::Work)?
+        }
+        None => verify::Given::new(),
+    };
+    let (mut graph, _) = local::read(path)?;
+    if args.random_weights {
+        graph = gradient::with_random_weights(&graph, args.seed)
+            .map_err(|error| Failure::Work(format!("{}: {error}", path.display())))?;
+    }
+    let library = RuntimeSearch::from_environment(args.client.sources.onnxruntime).find()?;
+    let runtime = Runtime::load(&library, 1)?;
+    let measured = verify::verify(&runtime, &graph, &given, args.seed)
+        .map_err(|error| Failure::Work(format!("{}: {error}", path.display())))?;
+    if args.client.json {
+        println!("{}", measured_as_json(&measured));
+    } else {
+        print_measured(&measured)?;
+    }
+    if measured.passes() {
+        return Ok(());
+    }
+    Err(Failure::Work(format!(
+        "{}: the largest relative error is {:.1e}, more than the {:.0e} allowed",
+        path.display(),
+        measured.worst(),
+        measured.tolerance
+    )))
+}
+
+fn measured_as_json(measured: &Verification) -> serde_json::Value {
+    let agreements: Vec<serde_json::Value> = measured
+        .agreements
+        .iter()
+        .map(|agreement| {
+            serde_json::json!({
+                "input": agreement.input,
+                "output": agreement.output,
+                "tangentError": agreement.tangent_error,
+                "gradientError": agreement.gradient_error,
+                "adjointError": agreement.adjoint_error,
+                "roundingError": agreement.rounding_error,
+                "kinkNear": agreement.kink,
+                "constant": agreement.constant,
+            })
+        })
+        .collect();
+    let shapes: serde_json::Map<String, serde_json::Value> =
+        measured.shapes.iter().map(|(name, shape)| (name.clone(), shape.as_slice().into())).collect();
+    serde_json::json!({
+        "precision": measured.precision,
+        "reason": measured.reason,
+        "steps": measured.steps,
+        "tolerance": measured.tolerance,
+        "passes": measured.passes(),
+        "shapes": shapes,
+        "agreements": agreements,
+    })
+}
+
+fn print_measured(measured: &Verification) -> Result<(), Failure> {
+    let mut facts = table::with_columns(["differences in", measured.precision]);
+    if let Some(reason) = &measured.reason {
+        facts.add_row(["not float64, as".to_owned(), reason.clone()]);
+    }
+    let [first, second] = measured.steps;
+    facts.add_row(["steps".to_owned(), format!("{first:.1e}, {second:.1e}")]);
+    facts.add_row(["tolerance".to_owned(), format!("{:.0e}", measured.tolerance)]);
+    for (name, shape) in &measured.shapes {
+        facts.add_row(["at".to_owned(), format!("{name} {shape:?}")]);
+    }
+    table::print(&facts)?;
+    let mut rows = table::with_columns([
+        "input",
+        "output",
+        "jvp error",
+        "vjp error",
+        "adjoint error",
+        "float32 rounding",
+        "remark",
+    ]);
+    for agreement in &measured.agreements {
+        let remark = match (agreement.constant, agreement.kink) {
+            (true, _) => "no change; errors relative to the output",
+            (false, true) => "a kink is near",
+            (false, false) => "",
+        };
+        let errors = [agreement.tangent_error, agreement.gradient_error, agreement.adjoint_error];
+        let [jvp, vjp, adjoint] = errors.map(|error| format!("{error:.1e}"));
+        let rounding = agreement.rounding_error.map_or_else(String::new, |error| format!("{error:.1e}"));
+        let names = [agreement.input.clone(), agreement.output.clone()];
+        rows.add_row(names.into_iter().chain([jvp, vjp, adjoint, rounding, remark.to_owned()]));
+    }
+    table::print(&rows)
 }
 
 fn print(check: &CheckModelResponse) -> Result<(), Failure> {

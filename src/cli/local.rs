@@ -1,13 +1,14 @@
 //! Model files that a command looks at by itself, without a server and without ONNX Runtime.
 
-use std::path::Path;
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 
-use super::{Failure, options::GradientMode};
+use super::Failure;
 use crate::{
     gradient::{self, Graph, Port},
     limits,
+    scoring::{self, types::GradientRequest},
     transport::proto::{CheckModelResponse, Model, Obstacle, OperatorCount, TensorInfo},
 };
 
@@ -53,22 +54,20 @@ pub fn check(path: &Path) -> Result<CheckModelResponse, Failure> {
     })
 }
 
-/// The gradient graph of the model in a file, as ONNX bytes. No inputs or outputs named means all float ones.
+/// The gradient graph of the model in a file.
 ///
 /// # Errors
 /// When the file cannot be read as a model, or the model cannot be differentiated.
-pub fn gradient(path: &Path, mode: GradientMode, inputs: &[String], outputs: &[String]) -> Result<Vec<u8>, Failure> {
+pub fn gradient(path: &Path, request: &GradientRequest) -> Result<Graph, Failure> {
     let (graph, _) = read(path)?;
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    let derived = match mode {
-        GradientMode::Vjp => gradient::vjp(&graph, &inputs, &outputs),
-        GradientMode::Jvp => gradient::jvp(&graph, &inputs, &outputs),
-    };
-    Ok(derived.map_err(|error| about(path, &error))?.to_onnx())
+    scoring::derived(&graph, request).map_err(|error| about(path, &error))
 }
 
-fn read(path: &Path) -> Result<(Graph, u64), Failure> {
+/// The model in a file, and the file's size in bytes. Tensors may lie in other files of its folder.
+///
+/// # Errors
+/// When the file cannot be read as a model.
+pub fn read(path: &Path) -> Result<(Graph, u64), Failure> {
     let size = std::fs::metadata(path).map_err(|error| about(path, &error))?.len();
     if size > limits::MODEL_BYTES {
         return Err(about(
@@ -77,8 +76,32 @@ fn read(path: &Path) -> Result<(Graph, u64), Failure> {
         ));
     }
     let bytes = std::fs::read(path).map_err(|error| about(path, &error))?;
-    let graph = Graph::parse(Bytes::from(bytes)).map_err(|error| about(path, &error))?;
+    let files = RefCell::new(BTreeMap::new());
+    let external = |location: &str| beside(path, location, &mut files.borrow_mut());
+    let graph = Graph::parse_with(Bytes::from(bytes), &external).map_err(|error| about(path, &error))?;
     Ok((graph, size))
+}
+
+/// A file in the folder of a model, links resolved; each is read once.
+fn beside(model: &Path, location: &str, read: &mut BTreeMap<String, Bytes>) -> Result<Bytes, String> {
+    if let Some(bytes) = read.get(location) {
+        return Ok(bytes.clone());
+    }
+    let unreadable = |error: std::io::Error| format!("cannot read `{location}`: {error}");
+    let model = model.canonicalize().map_err(unreadable)?;
+    let folder = model.parent().unwrap_or(Path::new("/"));
+    let file = folder.join(location).canonicalize().map_err(unreadable)?;
+    let metadata = std::fs::metadata(&file).map_err(unreadable)?;
+    let left = read.values().fold(limits::MODEL_BYTES, |left, bytes| left.saturating_sub(bytes.len() as u64));
+    if !file.starts_with(folder) || !metadata.is_file() {
+        return Err(format!("`{location}` is no file of the model's folder; put the file itself there"));
+    }
+    if metadata.len() > left {
+        return Err(format!("`{location}` makes the model larger than {} bytes", limits::MODEL_BYTES));
+    }
+    let bytes = Bytes::from(std::fs::read(&file).map_err(unreadable)?);
+    read.insert(location.to_owned(), bytes.clone());
+    Ok(bytes)
 }
 
 fn about(path: &Path, error: &dyn std::fmt::Display) -> Failure {

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::{config::SourceArgs, transport::proto};
+use crate::{config::SourceArgs, scoring::types, transport::proto};
 
 /// Which server to ask, and how to print the answer.
 #[derive(Clone, Debug, clap::Args)]
@@ -131,4 +131,13 @@ choice! {
     }
     /// A kind of gradient graph.
     GradientMode { Vjp, Jvp, }
+}
+
+impl From<GradientMode> for types::GradientMode {
+    fn from(mode: GradientMode) -> Self {
+        match mode {
+            GradientMode::Vjp => types::GradientMode::Vjp,
+            GradientMode::Jvp => types::GradientMode::Jvp,
+        }
+    }
 }
