@@ -2,7 +2,14 @@
 
 use std::process::{Command, Output};
 
-use super::transport::fake::{Fake, Running};
+use prost::Message;
+use transferscore::gradient::onnx::ModelProto;
+
+use super::{
+    gradient::model::Model,
+    support,
+    transport::fake::{Fake, Running},
+};
 
 /// Runs the command with an environment that has none of its variables.
 fn run(arguments: &[&str]) -> Output {
@@ -157,6 +164,22 @@ fn a_model_file_is_checked_and_differentiated_without_server_and_runtime() {
         assert!(graph.outputs().iter().any(|port| port.name == output_name), "{mode}");
     }
 
+    let mut half = ModelProto::decode(std::fs::read(model).expect("the model").as_slice()).expect("a model");
+    crate::gradient::model::retype(&mut half, 10);
+    let path = folder.path().join("half.onnx").display().to_string();
+    std::fs::write(&path, half.encode_to_vec()).expect("a file");
+    for (flags, element) in [(&[][..], "float16"), (&["--float32"], "float32")] {
+        let file = folder.path().join("graph.onnx").display().to_string();
+        let output = run(&[&["gradient", &path, "--output", &file], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr).contains("--float32"), element == "float16", "{}", text(&output.stderr));
+        let bytes = std::fs::read(&file).expect("the graph's file");
+        let graph = transferscore::gradient::Graph::parse(bytes.into()).expect("a model");
+        for port in graph.inputs().iter().chain(&graph.outputs()) {
+            assert_eq!(port.element().map(|element| element.name()), Some(element), "{}", port.name);
+        }
+    }
+
     let garbage = folder.path().join("garbage.onnx");
     std::fs::write(&garbage, b"not a model").expect("a file");
     for path in [garbage, folder.path().join("missing.onnx")] {
@@ -166,4 +189,72 @@ fn a_model_file_is_checked_and_differentiated_without_server_and_runtime() {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.starts_with(&format!("error: {path}: ")) && stderr.lines().count() == 1, "{stderr}");
     }
+}
+
+/// `check --verify` on a file.
+fn verified(file: &str, more: &[&str]) -> Output {
+    let library = support::library().display().to_string();
+    run(&[&["check", file, "--verify", "--onnxruntime", &library], more].concat())
+}
+
+#[test]
+fn derivatives_are_measured_and_wrong_ones_fail() {
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/models/digits-reference/model.onnx");
+    let output = verified(bundled, &["--json", "--seed", "5"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let measured: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(measured["passes"], true, "{measured}");
+    assert_eq!(measured["precision"], "float64");
+    let agreement = &measured["agreements"][0];
+    assert_eq!((&agreement["input"], &agreement["output"]), (&"image".into(), &"logits".into()));
+    for error in ["tangentError", "gradientError", "adjointError"] {
+        let error = agreement[error].as_f64().expect(error);
+        assert!((0.0..1e-6).contains(&error), "{agreement}");
+    }
+    let table = verified(bundled, &[]);
+    assert!(text(&table.stdout).contains("vjp error") && table.status.success(), "{}", text(&table.stdout));
+
+    // A staircase of a step far below that of the difference rises like x, and has the derivative 0 everywhere.
+    let staircase = Model::new(18)
+        .input("x", "n,4")
+        .floats("many", &[], &[1e12])
+        .node("Mul", &["x", "many"], &["m"], &[])
+        .node("Floor", &["m"], &["f"], &[])
+        .node("Div", &["f", "many"], &["d"], &[])
+        .node("Add", &["x", "d"], &["y"], &[])
+        .output("y");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("staircase.onnx").display().to_string();
+    std::fs::write(&file, staircase.bytes()).expect("a file");
+    let output = verified(&file, &["--json"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with(&format!("error: {file}: the largest relative error is 5.0e-1, more")), "{stderr}");
+    let measured: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&measured["passes"], &measured["agreements"][0]["kinkNear"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn placeholders_of_weights_can_be_measured_with_random_ones() {
+    let model = Model::new(13)
+        .input("x", "n,3,6,6")
+        .integers("shape", &[4, 3, 3, 3])
+        .floats("bias", &[4], &[0.5; 4])
+        .node("ConstantOfShape", &["shape"], &["w"], &[])
+        .node("Conv", &["x", "w", "bias"], &["c"], &[])
+        .node("Sigmoid", &["c"], &["y"], &[])
+        .output("y");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("placeholders.onnx").display().to_string();
+    std::fs::write(&file, model.bytes()).expect("a file");
+    for (more, constant) in [(&["--json"][..], true), (&["--json", "--random-weights"], false)] {
+        let output = verified(&file, more);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let measured: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(measured["agreements"][0]["constant"], constant, "{measured}");
+    }
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/models/digits-reference/model.onnx");
+    let refused = verified(bundled, &["--random-weights"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("no weight has one value"), "{}", text(&refused.stderr));
 }

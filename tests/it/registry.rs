@@ -260,3 +260,47 @@ fn the_cache_forgets_the_least_recently_used_and_stays_within_its_bound() {
     assert!(cache.get("a", &3).is_none() && cache.get("a", &2).is_none());
     assert_eq!(cache.bytes(), 4);
 }
+
+#[test]
+fn files_beside_a_model_belong_to_its_version() {
+    use prost::Message;
+    use transferscore::gradient::{
+        Graph,
+        onnx::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto},
+    };
+    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+    let tensor = TensorProto {
+        name: "w".into(),
+        dims: vec![2],
+        data_type: 1,
+        external_data: vec![entry("location", "model.data")],
+        data_location: 1,
+        ..Default::default()
+    };
+    let graph = GraphProto { initializer: vec![tensor], ..Default::default() };
+    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 13 }];
+    let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() }.encode_to_vec();
+    let dir = folder(&[("m/model.onnx", model.as_slice())]);
+    let registry = open(dir.path());
+    let parse = |registry: &Registry| {
+        let snapshot = registry.get("m").unwrap();
+        let graph = Graph::parse_with(snapshot.bytes().clone(), &|path| snapshot.external(path));
+        (snapshot.digest(), graph.map(|graph| graph.n_parameters()))
+    };
+    let (missing, graph) = parse(&registry);
+    assert!(graph.unwrap_err().to_string().contains("`model.data` is not in the model's folder"));
+    fs::write(dir.path().join("m/model.data"), [0u8; 8]).unwrap();
+    let (first, graph) = parse(&registry);
+    assert_eq!(graph.unwrap(), 2);
+    assert!(Arc::ptr_eq(&registry.get("m").unwrap(), &registry.get("m").unwrap()));
+    fs::write(dir.path().join("m/other"), [1u8; 8]).unwrap();
+    fs::rename(dir.path().join("m/other"), dir.path().join("m/model.data")).unwrap();
+    let (second, _) = parse(&registry);
+    assert!(missing != first && first != second);
+    #[cfg(unix)]
+    {
+        fs::remove_file(dir.path().join("m/model.data")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("m/model.data")).unwrap();
+        assert!(matches!(registry.get("m"), Err(RegistryError::Shelf(ShelfError::Escapes { .. }))));
+    }
+}

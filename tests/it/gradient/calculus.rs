@@ -3,7 +3,7 @@
 use ndarray::ArrayD;
 use transferscore::{
     gradient::{Graph, jvp, vjp},
-    runtime::Executable,
+    runtime::{Executable, Value},
 };
 
 use super::model::Model;
@@ -79,17 +79,21 @@ pub fn compile(graph: &Graph) -> Executable {
 
 /// Runs a graph on those feeds that it takes.
 pub fn run(executable: &Executable, feeds: &Feeds) -> Feeds {
-    let views: Vec<_> = executable
+    let feeds: Vec<_> = executable
         .inputs()
         .iter()
         .map(|input| {
             let feed = feeds.iter().find(|(name, _)| *name == input.name);
             let (name, array) = feed.unwrap_or_else(|| panic!("no feed `{}`", input.name));
-            (name.as_str(), array.view())
+            (name.as_str(), array.view().into())
         })
         .collect();
-    let outputs = executable.run(&views).unwrap();
-    executable.outputs().iter().map(|output| output.name.clone()).zip(outputs).collect()
+    read(&executable.run(&feeds).unwrap())
+}
+
+/// The outputs of a run, all of them float32.
+pub fn read(values: &[Value]) -> Feeds {
+    values.iter().map(|value| (value.name().to_owned(), value.view().unwrap().to_owned())).collect()
 }
 
 pub fn get<'a>(values: &'a Feeds, name: &str) -> &'a ArrayD<f32> {

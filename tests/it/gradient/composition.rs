@@ -1,7 +1,7 @@
 //! Preprocessing in front and losses behind, against other ways to compute them.
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use transferscore::gradient::{GradientError, Graph, Layout, Loss, Preprocessing, compose, vjp};
+use transferscore::gradient::{GradientError, Graph, Interpolation, Layout, Loss, Preprocessing, compose, vjp};
 
 use super::{
     calculus::{Feeds, Random, Values, compile, get, norm, run},
@@ -10,7 +10,14 @@ use super::{
 use crate::support::runtime;
 
 fn plain(sample_shape: &[usize]) -> Preprocessing {
-    Preprocessing { sample_shape: sample_shape.to_vec(), size: None, mean: vec![], std: vec![], layout: Layout::Nchw }
+    Preprocessing {
+        sample_shape: sample_shape.to_vec(),
+        size: None,
+        interpolation: Interpolation::Bilinear,
+        mean: vec![],
+        std: vec![],
+        layout: Layout::Nchw,
+    }
 }
 
 fn close(a: &ArrayD<f32>, b: &ArrayD<f32>, tolerance: f64) {
@@ -20,19 +27,26 @@ fn close(a: &ArrayD<f32>, b: &ArrayD<f32>, tolerance: f64) {
 
 #[test]
 fn resizing_is_that_of_onnx() {
-    for [height, width] in [[9, 4], [3, 13], [5, 7], [1, 1]] {
-        let resize = Model::new(13)
-            .input("x", "n,3,5,7")
-            .floats("scales", &[4], &[1.0, 1.0, height as f32 / 5.0, width as f32 / 7.0])
-            .node("Resize", &["x", "", "scales"], &["y"], &[("mode", "linear".into())])
-            .output("y");
-        let wanted = unary("Identity", &format!("n,3,{height},{width}"), &[]);
-        let settings = Preprocessing { size: Some([height, width]), ..plain(&[3, 5, 7]) };
-        let graph = compose::with_preprocessing(&Graph::parse(wanted.bytes()).unwrap(), "x", &settings).unwrap();
-        let feeds: Feeds = vec![("x".into(), Random::new(4).array(&[2, 3, 5, 7], Values::Positive))];
-        let expected = run(&runtime().compile(resize.bytes()).unwrap(), &feeds);
-        close(get(&run(&compile(&graph), &feeds), "y"), get(&expected, "y"), 1e-6);
+    // From 6 x 8 to 3 x 4 the places lie half way between pixels.
+    for [height, width] in [[9, 4], [3, 13], [6, 8], [1, 1], [3, 4]] {
+        for (interpolation, mode) in [(Interpolation::Bilinear, "linear"), (Interpolation::Nearest, "nearest")] {
+            resizes_as(interpolation, mode, [height, width]);
+        }
     }
+}
+
+fn resizes_as(interpolation: Interpolation, mode: &'static str, [height, width]: [usize; 2]) {
+    let resize = Model::new(13)
+        .input("x", "n,3,6,8")
+        .floats("scales", &[4], &[1.0, 1.0, height as f32 / 6.0, width as f32 / 8.0])
+        .node("Resize", &["x", "", "scales"], &["y"], &[("mode", mode.into())])
+        .output("y");
+    let wanted = unary("Identity", &format!("n,3,{height},{width}"), &[]);
+    let settings = Preprocessing { size: Some([height, width]), interpolation, ..plain(&[3, 6, 8]) };
+    let graph = compose::with_preprocessing(&Graph::parse(wanted.bytes()).unwrap(), "x", &settings).unwrap();
+    let feeds: Feeds = vec![("x".into(), Random::new(4).array(&[2, 3, 6, 8], Values::Positive))];
+    let expected = run(&runtime().compile(resize.bytes()).unwrap(), &feeds);
+    close(get(&run(&compile(&graph), &feeds), "y"), get(&expected, "y"), 1e-6);
 }
 
 #[test]
@@ -121,11 +135,19 @@ fn losses_and_their_gradients_have_their_closed_forms() {
     let ones = ArrayD::from_elem(vec![3], 1.0f32);
     let feeds: Feeds =
         vec![("x".into(), z.clone()), ("target/y".into(), target.clone()), ("cotangent/loss".into(), ones)];
-    for loss in [Loss::SoftCrossEntropy, Loss::SquaredDeviation] {
+    for loss in [Loss::SoftCrossEntropy, Loss::KullbackLeibler, Loss::SquaredDeviation] {
         let composed = compose::with_loss(&graph, "y", loss).unwrap();
         let found = run(&compile(&vjp(&composed, &["x"], &["loss"]).unwrap()), &feeds);
         let (losses, gradients) = match loss {
             Loss::SoftCrossEntropy => cross_entropy(&z, &target),
+            Loss::KullbackLeibler => {
+                let (mut losses, gradients) = cross_entropy(&z, &target);
+                for (loss, target) in losses.iter_mut().zip(target.outer_iter()) {
+                    *loss += target.iter().map(|&t| f64::from(t) * f64::from(t).ln()).sum::<f64>();
+                }
+                (losses, gradients)
+            }
+            Loss::Margin | Loss::LogitsRatio => unreachable!("tested below"),
             Loss::SquaredDeviation => {
                 let deviation = (&z - &target).mapv(f64::from);
                 let losses = deviation.outer_iter().map(|row| row.iter().map(|d| d * d).sum()).collect();
@@ -142,9 +164,43 @@ fn losses_and_their_gradients_have_their_closed_forms() {
 }
 
 #[test]
+fn margins_and_logits_ratios_have_their_closed_forms() {
+    let graph = Graph::parse(unary("Identity", "n,4", &[]).bytes()).unwrap();
+    // Right, wrong by the third, wrong by the first, all equal.
+    let z = [[3.0, 1.0, -1.0, 2.0], [3.0, 1.0, -1.0, 2.0], [0.5, 4.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]];
+    let classes = [0, 1, 0, 2];
+    let mut target = ArrayD::zeros(vec![4, 4]);
+    classes.iter().enumerate().for_each(|(row, &class)| target[[row, class]] = 1.0);
+    let feeds: Feeds = vec![
+        ("x".into(), ArrayD::from_shape_vec(vec![4, 4], z.concat()).unwrap()),
+        ("target/y".into(), target),
+        ("cotangent/loss".into(), ArrayD::from_elem(vec![4], 1.0)),
+    ];
+    let found = |loss| {
+        let composed = compose::with_loss(&graph, "y", loss).unwrap();
+        let found = run(&compile(&vjp(&composed, &["x"], &["loss"]).unwrap()), &feeds);
+        let rows = |name: &str| get(&found, name).iter().copied().collect::<Vec<f32>>();
+        (rows("loss"), rows("gradient/x"))
+    };
+    let (losses, gradients) = found(Loss::Margin);
+    assert_eq!(losses, [-1.0, 2.0, 3.5, 0.0]);
+    assert_eq!(gradients[..12], [-1., 0., 0., 1., 1., -1., 0., 0., -1., 1., 0., 0.]);
+    // max of the others − own, over largest − third: (2 − 3)/(3 − 1), (3 − 1)/(3 − 1), (4 − 0.5)/(4 − 1).
+    let (losses, gradients) = found(Loss::LogitsRatio);
+    let expected = [-0.5, 1.0, 3.5 / 3.0, 0.0];
+    assert!(losses.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{losses:?}");
+    // d(a/b) = (da − (a/b) db)/b.
+    let expected = [-0.25, -0.25, 0., 0.5, 0., 0., 0., 0., -1. / 3., -0.5 / 9., 0., 3.5 / 9.];
+    assert!(gradients.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{gradients:?}");
+    let two = Graph::parse(unary("Identity", "n,2", &[]).bytes()).unwrap();
+    assert!(matches!(compose::with_loss(&two, "y", Loss::LogitsRatio), Err(GradientError::Request(_))));
+}
+
+#[test]
 fn a_loss_over_a_map_has_a_value_for_each_sample() {
     let graph = Graph::parse(unary("Identity", "n,4,2,3", &[]).bytes()).unwrap();
-    for loss in [Loss::SoftCrossEntropy, Loss::SquaredDeviation] {
+    for loss in [Loss::SoftCrossEntropy, Loss::KullbackLeibler, Loss::SquaredDeviation, Loss::Margin, Loss::LogitsRatio]
+    {
         let composed = compose::with_loss(&graph, "y", loss).unwrap();
         let port = composed.outputs().pop().unwrap();
         assert_eq!((port.name.as_str(), port.value_type.unwrap().to_string().as_str()), ("loss", "float32[n]"));

@@ -1,10 +1,28 @@
 //! The gradient compiler: every rule against finite differences and its own adjoint, whole networks, hostile files.
 
+mod attack_step;
+mod attention;
 mod calculus;
 mod composition;
+mod constants;
+mod documents;
+mod expansion;
+mod files;
+mod forms;
+mod functions;
+mod grids;
 mod hostile;
 mod importing;
-mod model;
+pub mod model;
+mod moving;
 mod networks;
+mod normalizations;
 mod operators;
+mod parts;
+mod precisions;
+mod products;
+mod random_graphs;
+mod recurrent;
+mod resizing;
 mod spatial;
+mod verifying;

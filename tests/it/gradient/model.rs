@@ -25,6 +25,7 @@ pub enum Value {
     Text(&'static str),
     Tensor(TensorProto),
     Floats(Vec<f32>),
+    Texts(Vec<&'static str>),
     Graph(GraphProto),
 }
 
@@ -76,6 +77,15 @@ impl Model {
     pub fn output(mut self, name: &str) -> Self {
         let value = float_value(name, None);
         self.graph().output.push(value);
+        self
+    }
+
+    /// Gives a declared input or output another element type, by its ONNX code.
+    pub fn typed(mut self, name: &str, code: i32) -> Self {
+        let GraphProto { input, output, .. } = self.graph();
+        let value = input.iter_mut().chain(output).find(|value| value.name == name).unwrap();
+        let Some(type_proto::Value::TensorType(tensor)) = &mut value.r#type.as_mut().unwrap().value else { panic!() };
+        tensor.elem_type = code;
         self
     }
 
@@ -164,6 +174,28 @@ pub fn float_value(name: &str, shape: Option<&str>) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
 }
 
+/// Gives the float inputs, outputs and initialisers of a model another element type, by its ONNX code.
+pub fn retype(model: &mut ModelProto, code: i32) {
+    let graph = model.graph.as_mut().unwrap();
+    for value in graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info) {
+        if let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+            && tensor.elem_type == 1
+        {
+            tensor.elem_type = code;
+        }
+    }
+    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.data_type == 1) {
+        let values = tensor.raw_data.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+        let raw: Vec<u8> = match code {
+            10 => values.flat_map(|value| half::f16::from_f32(value).to_le_bytes()).collect(),
+            16 => values.flat_map(|value| half::bf16::from_f32(value).to_le_bytes()).collect(),
+            11 => values.flat_map(|value| f64::from(value).to_le_bytes()).collect(),
+            _ => panic!("no float type has the code {code}"),
+        };
+        (tensor.data_type, tensor.raw_data) = (code, raw.into());
+    }
+}
+
 fn attribute(name: &str, value: &Value) -> AttributeProto {
     let mut proto = AttributeProto { name: name.into(), ..Default::default() };
     let kind = match value {
@@ -190,6 +222,10 @@ fn attribute(name: &str, value: &Value) -> AttributeProto {
         Value::Floats(values) => {
             proto.floats = values.clone();
             AttributeType::Floats
+        }
+        Value::Texts(values) => {
+            proto.strings = values.iter().map(|value| value.as_bytes().to_vec()).collect();
+            AttributeType::Strings
         }
         Value::Graph(graph) => {
             proto.g = Some(graph.clone());

@@ -1,15 +1,24 @@
 //! Every operator that has a derivative, in the forms that files use.
 
 use super::{
+    attention,
     calculus::{Case, Values, check},
+    functions, grids,
     model::{Model, Value, binary, integer_tensor, unary},
+    moving, normalizations, products, recurrent, resizing,
     spatial::{convolutions, poolings},
 };
 
+/// Makes the cases of a family of operators.
+type Family = fn() -> Vec<(&'static str, Case)>;
+
 /// Checks cases and reports all failures at once.
-fn check_all(cases: Vec<(&str, Case)>) {
-    let failures: Vec<String> =
-        cases.iter().filter_map(|(name, case)| check(case).err().map(|error| format!("{name}: {error}"))).collect();
+pub fn check_all(cases: Vec<(&str, Case)>) {
+    let failures: Vec<String> = cases
+        .iter()
+        .enumerate()
+        .filter_map(|(at, (name, case))| check(case).err().map(|error| format!("{name} (case {at}): {error}")))
+        .collect();
     assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
@@ -21,11 +30,11 @@ pub fn affine(model: Model, shapes: &[&[usize]]) -> Case {
     case(model, shapes, Values::AwayFromZero, true)
 }
 
-fn smooth(model: Model, shapes: &[&[usize]]) -> Case {
+pub fn smooth(model: Model, shapes: &[&[usize]]) -> Case {
     case(model, shapes, Values::AwayFromZero, false)
 }
 
-fn positive(model: Model, shapes: &[&[usize]]) -> Case {
+pub fn positive(model: Model, shapes: &[&[usize]]) -> Case {
     case(model, shapes, Values::Positive, false)
 }
 
@@ -228,14 +237,14 @@ fn reductions() -> Vec<(&'static str, Case)> {
 }
 
 /// x → op → y with integer constants as further inputs; an empty name omits one.
-fn with(
+pub fn with(
     op: &'static str,
     shape: &str,
     values: &[(&str, &[i64])],
     attributes: &[(&str, Value)],
     x: &[usize],
 ) -> (&'static str, Case) {
-    let mut model = Model::new(18).input("x", shape);
+    let mut model = Model::new(19).input("x", shape);
     let mut inputs = vec!["x"];
     for (name, values) in values {
         if name.is_empty() {
@@ -413,10 +422,51 @@ fn normalisations_satisfy_calculus() {
 }
 
 #[test]
+fn statistics_satisfy_calculus() {
+    check_all(normalizations::cases());
+}
+
+#[test]
+fn sums_of_products_satisfy_calculus() {
+    check_all(products::cases());
+}
+
+#[test]
+fn attention_satisfies_calculus() {
+    check_all(attention::cases());
+}
+
+#[test]
+fn further_functions_and_scans_satisfy_calculus() {
+    check_all(functions::cases());
+}
+
+#[test]
 fn every_derivative_has_a_case() {
-    let families = [activations, elementary, arithmetic, products, convolutions, poolings, reductions, movements];
-    let mut tested: Vec<&str> = families.iter().flat_map(|family| family()).map(|(op, _)| op).collect();
-    tested.extend(normalisations().into_iter().chain(selections()).map(|(op, _)| op));
+    let families: Vec<Family> = vec![
+        activations,
+        elementary,
+        arithmetic,
+        products,
+        convolutions,
+        poolings,
+        reductions,
+        movements,
+        normalisations,
+        selections,
+        normalizations::cases,
+        resizing::forms,
+        products::cases,
+        attention::cases,
+        functions::cases,
+        moving::slices,
+        moving::paddings,
+        moving::places,
+        moving::choices,
+        recurrent::cases,
+        grids::cases,
+    ];
+    let tested: Vec<&str> = families.iter().flat_map(|family| family()).map(|(op, _)| op).collect();
     let missing: Vec<&str> =
         transferscore::gradient::differentiable_operators().filter(|operator| !tested.contains(operator)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");

@@ -3,7 +3,7 @@
 use super::{
     calculus::Case,
     model::{Model, Value, unary},
-    operators::{affine, distinct},
+    operators::{affine, distinct, smooth},
 };
 
 fn convolution(op: &str, shape: &str, weight: &[i64], bias: i64, attributes: &[(&str, Value)]) -> Model {
@@ -50,6 +50,8 @@ pub fn convolutions() -> Vec<(&'static str, Case)> {
         conv("n,2,8,7", &[3, 2, 3, 3], &[("strides", [2, 2].into()), ("auto_pad", "SAME_UPPER".into())], &[2, 2, 8, 7]),
         conv("n,2,8,7", &[3, 2, 3, 3], &[("strides", [2, 2].into()), ("auto_pad", "SAME_LOWER".into())], &[2, 2, 8, 7]),
         conv("n,2,8,7", &[3, 2, 3, 3], &[("strides", [2, 2].into()), ("auto_pad", "VALID".into())], &[2, 2, 8, 7]),
+        conv("n,2,h,w", &[3, 2, 3, 3], &[("strides", [2, 2].into()), ("auto_pad", "SAME_UPPER".into())], &[2, 2, 8, 7]),
+        conv("n,2,h,w", &[3, 2, 2, 3], &[("strides", [2, 3].into()), ("auto_pad", "SAME_LOWER".into())], &[2, 2, 7, 8]),
         conv("n,4,6,6", &[6, 2, 3, 3], &[("group", 2.into()), ("pads", [1, 1, 1, 1].into())], &[2, 4, 6, 6]),
         conv("n,4,6,6", &[4, 1, 3, 3], &[("group", 4.into()), ("dilations", [2, 2].into())], &[2, 4, 6, 6]),
         conv("n,4,6,6", &[8, 1, 3, 3], &[("group", 4.into()), ("strides", [2, 2].into())], &[2, 4, 6, 6]),
@@ -110,5 +112,78 @@ pub fn poolings() -> Vec<(&'static str, Case)> {
     cases.push(("GlobalAveragePool", affine(unary("GlobalAveragePool", "n,3,4,5", &[]), &[&[2, 3, 4, 5]])));
     cases.push(("GlobalAveragePool", affine(unary("GlobalAveragePool", "n,3,h,w", &[]), &[&[2, 3, 4, 5]])));
     cases.push(("GlobalMaxPool", distinct(unary("GlobalMaxPool", "n,3,4,5", &[]), &[&[2, 3, 4, 5]])));
+    cases.extend(free_averages());
+    cases.extend(norms());
     cases
+}
+
+/// Averages over windows that reach beyond an input whose size only the run shows.
+fn free_averages() -> Vec<(&'static str, Case)> {
+    let pool = |op: &'static str, shape: &str, attributes: &[(&str, Value)], x: &[usize]| {
+        let model = Model::new(19).input("x", shape).node(op, &["x"], &["y"], attributes).output("y");
+        (op, if op == "MaxPool" { distinct(model, &[x]) } else { affine(model, &[x]) })
+    };
+    let mut cases = Vec::new();
+    for ceil in [0, 1] {
+        for include in [0, 1] {
+            let attributes = [
+                ("kernel_shape", [3, 2].into()),
+                ("strides", [2, 2].into()),
+                ("pads", [1, 0, 1, 1].into()),
+                ("ceil_mode", ceil.into()),
+                ("count_include_pad", include.into()),
+            ];
+            cases.push(pool("AveragePool", "n,3,h,w", &attributes, &[2, 3, 8, 7]));
+            cases.push(pool("AveragePool", "n,3,h,w", &attributes, &[2, 3, 7, 8]));
+            let dilated = [attributes.as_slice(), &[("dilations", [2, 3].into())]].concat();
+            cases.push(pool("AveragePool", "n,3,8,9", &dilated, &[2, 3, 8, 9]));
+            cases.push(pool("AveragePool", "n,3,h,w", &dilated, &[2, 3, 8, 9]));
+        }
+    }
+    for automatic in ["SAME_UPPER", "SAME_LOWER", "VALID"] {
+        for include in [0, 1] {
+            let attributes = [
+                ("kernel_shape", [3, 2].into()),
+                ("strides", [2, 1].into()),
+                ("auto_pad", automatic.into()),
+                ("count_include_pad", include.into()),
+            ];
+            cases.push(pool("AveragePool", "n,2,8,5", &attributes, &[2, 2, 8, 5]));
+            cases.push(pool("AveragePool", "n,2,h,w", &attributes, &[2, 2, 8, 5]));
+        }
+    }
+    let padded = [("kernel_shape", [3].into()), ("strides", [2].into()), ("pads", [1, 1].into())];
+    let cubes = [("kernel_shape", [2, 2, 2].into()), ("pads", [1, 0, 1, 0, 1, 0].into())];
+    for op in ["AveragePool", "MaxPool"] {
+        cases.push(pool(op, "n,2,l", &padded, &[2, 2, 8]));
+        cases.push(pool(op, "n,2,a,b,c", &cubes, &[1, 2, 3, 4, 3]));
+    }
+    let columns = [("kernel_shape", [3, 2].into()), ("strides", [2, 1].into()), ("storage_order", 1.into())];
+    cases.push(pool("MaxPool", "n,2,7,6", &columns, &[2, 2, 7, 6]));
+    cases.push(pool("MaxPool", "n,2,h,w", &columns, &[2, 2, 7, 6]));
+    cases
+}
+
+/// Norms over windows.
+fn norms() -> Vec<(&'static str, Case)> {
+    let mut cases = Vec::new();
+    for p in [1, 2, 3] {
+        let power = ("p", p.into());
+        let padded = [("kernel_shape", [3, 2].into()), ("strides", [2, 2].into()), ("pads", [1, 0, 1, 1].into())];
+        cases.push(("LpPool", [&padded[..], std::slice::from_ref(&power)].concat(), "n,2,7,6", vec![2, 2, 7, 6]));
+        cases.push(("LpPool", vec![("kernel_shape", [2].into()), power.clone()], "n,2,l", vec![2, 2, 6]));
+        let same = [("kernel_shape", [2, 2, 3].into()), ("auto_pad", "SAME_UPPER".into())];
+        cases.push(("LpPool", [&same[..], std::slice::from_ref(&power)].concat(), "n,1,a,b,c", vec![1, 1, 3, 4, 3]));
+        cases.push(("GlobalLpPool", vec![power], "n,2,h,w", vec![2, 2, 3, 4]));
+    }
+    cases.push((
+        "LpPool",
+        vec![("kernel_shape", [2, 2].into()), ("dilations", [2, 1].into())],
+        "n,2,6,5",
+        vec![1, 2, 6, 5],
+    ));
+    let model = |(op, attributes, shape, x): (&'static str, Vec<(&str, Value)>, &str, Vec<usize>)| {
+        (op, smooth(Model::new(18).input("x", shape).node(op, &["x"], &["y"], &attributes).output("y"), &[&x]))
+    };
+    cases.into_iter().map(model).collect()
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use transferscore::{
     attack::{
         Ball, Error, JacobianError, Norm, PixelRange, ProjectedGradient, fast_gradient, projected_gradient,
-        sample_grams, top_singular,
+        random_starts, sample_grams, top_singular,
     },
     metric::first_order_deviations,
 };
@@ -117,6 +117,22 @@ fn random_starts_fill_the_ball_evenly() {
     assert!((430..=570).contains(&inside), "{inside} of 4000");
     let cube: Vec<f32> = ball(Norm::Linf, 2.0).random_start(4000, 9, 0);
     close(cube.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 4000.0, 4.0 / 3.0, 0.1);
+}
+
+#[test]
+fn random_starts_lie_in_the_ball_and_the_pixel_range_and_depend_on_the_sample_alone() {
+    let samples = normal((6, 10), 1).mapv(|x| (0.5 + 0.4 * x).clamp(0.0, 1.0) as f32);
+    for norm in [Norm::L2, Norm::Linf] {
+        let ball = ball(norm, 0.3);
+        let starts = random_starts(samples.view(), 4, ball, PixelRange::Unit, 9);
+        assert!(starts.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
+        assert!((&starts - &samples).rows().into_iter().all(|delta| norm_of(norm, delta) <= 0.3 + 1e-6));
+        let free = random_starts(samples.view(), 4, ball, PixelRange::Unbounded, 9);
+        assert!(free.iter().any(|pixel| !(0.0..=1.0).contains(pixel)));
+        let later = random_starts(samples.slice(s![2.., ..]), 6, ball, PixelRange::Unit, 9);
+        assert_eq!(later, starts.slice(s![2.., ..]));
+        assert_ne!(random_starts(samples.view(), 4, ball, PixelRange::Unit, 10), starts);
+    }
 }
 
 #[test]

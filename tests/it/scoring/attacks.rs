@@ -1,11 +1,15 @@
 //! Empirical attacks through real networks: bounds, order of strength, labels.
 
+use prost::Message;
 use transferscore::{
     cancel::Cancel,
+    error::Reason,
+    gradient::onnx::ModelProto,
     scoring::{Scoring, types::*},
 };
 
-use super::{attack, bundled, options, pair};
+use super::{attack, bundled, options, pair, scorer};
+use crate::server_process::repository;
 
 fn score(source: &str, attack: AttackOptions) -> PairScores {
     bundled().score(&pair(source, ScoreOptions { attack, ..options() }), &Cancel::default()).unwrap()
@@ -59,4 +63,22 @@ fn the_fooling_rate_goes_from_none_to_nearly_all_with_the_radius() {
     };
     assert_eq!(rate(1e-5), 0.0);
     assert!(rate(0.5) > 0.9);
+}
+
+#[test]
+fn a_loss_whose_gradient_overflows_is_an_error_and_no_attack() {
+    let bytes = std::fs::read(repository("models/digits-reference/model.onnx")).unwrap();
+    let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let weight = graph.node.iter().find(|node| node.op_type == "Gemm").unwrap().input[1].clone();
+    let weight = graph.initializer.iter_mut().find(|tensor| tensor.name == weight).unwrap();
+    let values = weight.raw_data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    weight.raw_data = values.flat_map(|value| (value * 1e25).to_le_bytes()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("steep.onnx"), model.encode_to_vec()).unwrap();
+    let scorer = scorer(vec![folder.path().to_owned(), repository("models")], vec![repository("models/datasets")]);
+    let pgd = AttackOptions { loss: Some(AttackLoss::SquaredDeviation), ..attack(AttackMethod::Pgd) };
+    let request = pair("steep", ScoreOptions { attack: pgd, ..options() });
+    let error = scorer.score(&request, &Cancel::default()).expect_err("squares of 1e25 are no float32");
+    assert_eq!((error.reason, error.message.contains("`gradient/")), (Reason::ModelExecutionFailed, true), "{error}");
 }

@@ -3,6 +3,7 @@
 mod attacks;
 mod determinism;
 mod digits;
+mod files;
 mod refusals;
 
 use std::path::PathBuf;
