@@ -24,8 +24,14 @@ demo: build ## rank the bundled models through a server of their own, print the 
 test: setup clients ## run every test
 	$(CARGO) test --locked
 
-bench: setup ## run the benchmarks
-	$(CARGO) bench --locked
+# What the benchmark compares with is large, so it lies outside the tree and stays there.
+BENCH_VENV ?= $(HOME)/.cache/transferscore/bench
+
+bench: build ## compare gradient graphs with PyTorch's; BENCH_VENV=FOLDER for its packages, BENCH_ARGUMENTS="..."
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benches/peers/requirements.txt
+	$(BENCH_VENV)/bin/python benches/peers/gradient.py \
+		--transferscore $(abspath $(or $(CARGO_TARGET_DIR),target))/release/transferscore $(BENCH_ARGUMENTS)
 
 fmt: ## format the sources
 	$(CARGO) fmt
