@@ -4,6 +4,7 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message;
 
+/// The services' files; they import the others.
 const API: [&str; 3] =
     ["transferscore/v1/transfer_score.proto", "transferscore/v1/model.proto", "transferscore/v1/dataset.proto"];
 

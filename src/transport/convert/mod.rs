@@ -3,9 +3,11 @@
 //! Invariants: what leaves [`request`] is in the documented ranges; what leaves [`scores`] and [`ranking`] has no NaN
 //! and no infinity.
 
+mod attack;
+mod confidence;
 mod description;
 mod field;
-mod options;
+mod knowledge;
 mod probe;
 mod ranking;
 mod request;

@@ -1,15 +1,48 @@
-//! The events of a ranking.
+//! The metric to rank by, and the events of a ranking.
 
 use super::{
-    field::{count, finite},
-    options::ranked_by,
+    field::{count, finite, known},
     scores::{estimate, pair_scores},
 };
 use crate::{
     error::Result,
-    scoring::types::{MeasureCorrelation, Ranking, RankingEvent},
+    scoring::types::{MeasureCorrelation, Ranking, RankingEvent, RankingMetric},
     transport::proto::{self, rank_sources_response::Event},
 };
+
+/// The metric to rank by.
+pub fn ranking_metric(number: i32) -> Result<RankingMetric> {
+    Ok(match known("rank_by", number)? {
+        proto::RankingMetric::Unspecified | proto::RankingMetric::CombinedReferenceToSource => {
+            RankingMetric::CombinedReferenceToSource
+        }
+        proto::RankingMetric::CombinedSourceToReference => RankingMetric::CombinedSourceToReference,
+        proto::RankingMetric::Alpha1ReferenceToSource => RankingMetric::Alpha1ReferenceToSource,
+        proto::RankingMetric::Alpha1SourceToReference => RankingMetric::Alpha1SourceToReference,
+        proto::RankingMetric::Alpha2ReferenceToSource => RankingMetric::Alpha2ReferenceToSource,
+        proto::RankingMetric::Alpha2SourceToReference => RankingMetric::Alpha2SourceToReference,
+        proto::RankingMetric::Tau1 => RankingMetric::Tau1,
+        proto::RankingMetric::Explained => RankingMetric::Explained,
+        proto::RankingMetric::FunctionMatchingR2 => RankingMetric::FunctionMatchingR2,
+        proto::RankingMetric::LinearProbeAccuracy => RankingMetric::LinearProbeAccuracy,
+    })
+}
+
+/// A metric's number on the wire.
+pub fn ranked_by(metric: RankingMetric) -> proto::RankingMetric {
+    match metric {
+        RankingMetric::CombinedReferenceToSource => proto::RankingMetric::CombinedReferenceToSource,
+        RankingMetric::CombinedSourceToReference => proto::RankingMetric::CombinedSourceToReference,
+        RankingMetric::Alpha1ReferenceToSource => proto::RankingMetric::Alpha1ReferenceToSource,
+        RankingMetric::Alpha1SourceToReference => proto::RankingMetric::Alpha1SourceToReference,
+        RankingMetric::Alpha2ReferenceToSource => proto::RankingMetric::Alpha2ReferenceToSource,
+        RankingMetric::Alpha2SourceToReference => proto::RankingMetric::Alpha2SourceToReference,
+        RankingMetric::Tau1 => proto::RankingMetric::Tau1,
+        RankingMetric::Explained => proto::RankingMetric::Explained,
+        RankingMetric::FunctionMatchingR2 => proto::RankingMetric::FunctionMatchingR2,
+        RankingMetric::LinearProbeAccuracy => proto::RankingMetric::LinearProbeAccuracy,
+    }
+}
 
 /// An event on the way.
 ///

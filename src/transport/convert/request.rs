@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::{
+    attack, confidence,
     field::{name, out_of_range},
-    options, probe,
+    knowledge, probe, ranking,
 };
 use crate::{
     error::{Error, Reason, Result},
@@ -26,10 +27,10 @@ pub fn pair(request: proto::TransferScoreRequest) -> Result<PairRequest> {
         },
         options: ScoreOptions {
             max_samples: max_samples(request.max_samples)?,
-            attack: options::attack(request.attack)?,
-            knowledge: options::knowledge(request.knowledge)?,
+            attack: attack::attack(request.attack)?,
+            knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
-            confidence: options::confidence(request.confidence)?,
+            confidence: confidence::confidence(request.confidence)?,
         },
     })
 }
@@ -47,12 +48,12 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
         },
         options: ScoreOptions {
             max_samples: max_samples(request.max_samples)?,
-            attack: options::attack(request.attack)?,
-            knowledge: options::knowledge(request.knowledge)?,
+            attack: attack::attack(request.attack)?,
+            knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
-            confidence: options::confidence(request.confidence)?,
+            confidence: confidence::confidence(request.confidence)?,
         },
-        rank_by: options::ranking_metric(request.rank_by)?,
+        rank_by: ranking::ranking_metric(request.rank_by)?,
     })
 }
 

@@ -1,8 +1,9 @@
 //! The scores of a pair.
 
 use super::{
+    attack::attack_used,
     field::{count, finite},
-    options::{attack_used, measure},
+    knowledge::measure,
 };
 use crate::{
     error::Result,

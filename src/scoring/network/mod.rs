@@ -3,16 +3,20 @@
 //! Invariant: rows run in tiles whose height depends on the model and the sample's shape alone, the last one padded. So
 //! a sample's numbers do not depend on how many samples travel together.
 
+mod ascent;
+mod jacobian;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, s};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, s};
+
+pub use ascent::{Ascent, LossTarget};
+use jacobian::Backward;
 
 use crate::{
-    attack::{Norm, PixelRange},
-    cancel::Cancel,
     error::{Error, Reason, Result},
     gradient::{
         self, ElementType, Graph, Port,
@@ -20,7 +24,7 @@ use crate::{
     },
     limits,
     registry::{OutputKind, Snapshot},
-    runtime::{Carry, Executable, Feed, Iteration, Runtime, RuntimeError, Value},
+    runtime::{Executable, Runtime, RuntimeError, Value},
     scoring::{interface::Interface, types::ModelReference},
 };
 
@@ -30,30 +34,6 @@ pub struct Outputs {
     pub outputs: Array2<f32>,
     /// Rows x flattened penultimate features; the outputs themselves where the graph has none before them.
     pub features: Array2<f32>,
-}
-
-/// What an empirical attack ascends, for some rows.
-#[derive(Clone, Debug)]
-pub struct LossTarget {
-    pub loss: Loss,
-    /// Rows x flattened outputs: class probabilities, or the outputs to move away from.
-    pub target: Array2<f32>,
-}
-
-/// Steps of steepest ascent on a loss, with the projection onto a ball and the clip to the pixel range after each.
-#[derive(Clone, Copy, Debug)]
-pub struct Ascent {
-    pub norm: Norm,
-    pub epsilon: f32,
-    pub step: f32,
-    pub steps: u32,
-    pub range: PixelRange,
-}
-
-/// A vector-Jacobian product in two graphs: the second takes what the first saved.
-struct Backward {
-    forward: Executable,
-    backward: Executable,
 }
 
 /// A model ready to be run and differentiated on samples of one shape.
@@ -82,18 +62,6 @@ pub struct Network {
 enum Derived {
     LossGradient(Loss),
     AttackStep(Loss, compose::Norm),
-}
-
-/// Why an iteration in ONNX Runtime ended early.
-enum Stopped {
-    ByRuntime(RuntimeError),
-    ByWatch(Error),
-}
-
-impl From<RuntimeError> for Stopped {
-    fn from(cause: RuntimeError) -> Self {
-        Stopped::ByRuntime(cause)
-    }
 }
 
 impl Network {
@@ -197,124 +165,6 @@ impl Network {
         let outputs = stack(&outputs)?;
         let features = if features.is_empty() { outputs.clone() } else { stack(&features)? };
         Ok(Outputs { outputs, features })
-    }
-
-    /// Jacobians of `samples` (rows x n): rows x d x n. The model runs forward once a tile, and backward once an output
-    /// on what the forward run left.
-    ///
-    /// # Errors
-    /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`].
-    pub fn jacobians(&self, samples: ArrayView2<'_, f32>) -> Result<Array3<f32>> {
-        let Backward { forward, backward } = &self.jacobian;
-        let cotangent = format!("cotangent/{}", self.interface.output);
-        let gradient = format!("gradient/{}", self.interface.input);
-        let mut jacobians = Array3::zeros((samples.nrows(), self.n_outputs(), self.n_inputs()));
-        for (rows, mut tile) in
-            samples.axis_chunks_iter(Axis(0), self.tile).zip(jacobians.axis_chunks_iter_mut(Axis(0), self.tile))
-        {
-            let input = self.padded(rows, &self.sample_shape)?;
-            let name = self.interface.input.as_str();
-            let saved = forward.run(&[(name, input.view().into())]);
-            let saved = saved.map_err(|cause| self.execution_failed(&cause))?;
-            for output in 0..self.n_outputs() {
-                let one_hot = self.one_hot(output)?;
-                let mut feeds: Vec<(&str, Feed<'_>)> =
-                    vec![(cotangent.as_str(), one_hot.view().into()), (name, input.view().into())];
-                feeds.extend(saved.iter().map(|value| (value.name(), value.into())));
-                feeds.retain(|(name, _)| backward.inputs().iter().any(|input| input.name == *name));
-                let given = backward.run(&feeds).map_err(|cause| self.execution_failed(&cause))?;
-                tile.slice_mut(s![.., output, ..]).assign(&self.tensor(&given, &gradient, rows.nrows())?);
-            }
-        }
-        Ok(jacobians)
-    }
-
-    /// A tile of cotangents that select one output.
-    fn one_hot(&self, output: usize) -> Result<ArrayD<f32>> {
-        let mut seeds = Array2::zeros((self.tile, self.n_outputs()));
-        seeds.column_mut(output).fill(1.0);
-        let mut shape = vec![self.tile];
-        shape.extend_from_slice(&self.output_shape);
-        seeds.into_shape_with_order(IxDyn(&shape)).map_err(internal)
-    }
-
-    /// Gradient of a loss with respect to `samples` (rows x n): rows x n.
-    ///
-    /// # Errors
-    /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`].
-    pub fn loss_gradient(&self, samples: ArrayView2<'_, f32>, target: &LossTarget) -> Result<Array2<f32>> {
-        let executable = &*self.derived(Derived::LossGradient(target.loss))?;
-        let gradient = format!("gradient/{}", self.interface.input);
-        let target_name = format!("target/{}", self.interface.output);
-        let mut gradients = Vec::new();
-        for (rows, target) in
-            samples.axis_chunks_iter(Axis(0), self.tile).zip(target.target.axis_chunks_iter(Axis(0), self.tile))
-        {
-            let ones = Array2::<f32>::ones((rows.nrows(), 1));
-            let given = self.run(executable, rows, &[(&target_name, target), ("cotangent/loss", ones.view())])?;
-            gradients.push(self.tensor(&given, &gradient, rows.nrows())?);
-        }
-        stack(&gradients)
-    }
-
-    /// Ascends a loss from `starts` around `samples` (both rows x n), each step one run of one graph: rows x n.
-    ///
-    /// # Errors
-    /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`], and [`Reason::Cancelled`] between steps.
-    pub fn ascend(
-        &self,
-        starts: ArrayView2<'_, f32>,
-        samples: ArrayView2<'_, f32>,
-        target: &LossTarget,
-        ascent: &Ascent,
-        cancel: &Cancel,
-    ) -> Result<Array2<f32>> {
-        let norm = match ascent.norm {
-            Norm::L2 => compose::Norm::L2,
-            Norm::Linf => compose::Norm::Linf,
-        };
-        let executable = self.derived(Derived::AttackStep(target.loss, norm))?;
-        let (input, output) = (&self.interface.input, &self.interface.output);
-        let carried = ["next/", "clean/", "momentum/", "next_momentum/"].map(|prefix| format!("{prefix}{input}"));
-        let [next, clean, momentum, next_momentum] = carried.each_ref().map(String::as_str);
-        let carries = [Carry { output: next, input: input.as_str() }, Carry { output: next_momentum, input: momentum }];
-        let target_name = format!("target/{output}");
-        let [low, high] = ascent.range.bounds();
-        let settings =
-            [("epsilon", ascent.epsilon), ("step", ascent.step), ("decay", 0.0), ("low", low), ("high", high)]
-                .map(|(name, value)| (format!("attack/{name}"), ArrayD::from_elem(IxDyn(&[1]), value)));
-        let mut adversarial = Vec::new();
-        for ((start, rows), target) in starts
-            .axis_chunks_iter(Axis(0), self.tile)
-            .zip(samples.axis_chunks_iter(Axis(0), self.tile))
-            .zip(target.target.axis_chunks_iter(Axis(0), self.tile))
-        {
-            let n_rows = rows.nrows();
-            let (start, rows) = (self.padded(start, &self.sample_shape)?, self.padded(rows, &self.sample_shape)?);
-            let target = self.padded(target, &self.output_shape)?;
-            let still = ArrayD::zeros(start.raw_dim());
-            let mut feeds = vec![
-                (input.as_str(), start.view()),
-                (clean, rows.view()),
-                (momentum, still.view()),
-                (target_name.as_str(), target.view()),
-            ];
-            feeds.extend(settings.iter().map(|(name, value)| (name.as_str(), value.view())));
-            let iteration =
-                Iteration { feeds: &feeds, carries: &carries, watched: &["gradient_norm"], runs: ascent.steps };
-            let last = executable.iterate(&iteration, |watched| {
-                cancel.check().map_err(Stopped::ByWatch)?;
-                let finite = watched.iter().all(|norms| norms.iter().all(|norm| norm.is_finite()));
-                if finite { Ok(()) } else { Err(Stopped::ByWatch(self.not_finite(&format!("gradient/{input}")))) }
-            });
-            let last = last.map_err(|stopped| match stopped {
-                Stopped::ByRuntime(cause) => self.execution_failed(&cause),
-                Stopped::ByWatch(error) => error,
-            })?;
-            let last = last.first().ok_or_else(|| self.lacks(next))?;
-            adversarial.push(self.flat(last.view(), next, n_rows)?);
-        }
-        stack(&adversarial)
     }
 
     /// A graph that is derived and compiled on first use. Two threads may both derive it; one result is kept.

@@ -1,0 +1,23 @@
+//! What is asked and what is answered, in the domain's own terms. The transport converts from and to these.
+
+mod attack;
+mod catalogue;
+mod knowledge;
+mod ranking;
+mod request;
+mod scores;
+
+pub use attack::*;
+pub use catalogue::*;
+pub use knowledge::*;
+pub use ranking::*;
+pub use request::*;
+pub use scores::*;
+
+pub use crate::{
+    attack::Norm,
+    knowledge::{AffineFit, LinearProbe},
+    metric::GradientMatching,
+    registry::OutputKind,
+    stats::{Confidence, Estimate, ShuffledNull},
+};

@@ -1,0 +1,55 @@
+//! What is asked for a pair or a ranking.
+
+use super::{AttackOptions, KnowledgeOptions, RankingMetric};
+use crate::stats::Confidence;
+
+/// Samples to measure on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Probe {
+    /// A dataset of the server, by name.
+    Dataset(String),
+    /// Samples that came with the request.
+    Inline(InlineDataset),
+}
+
+/// Samples that came with the request, not yet validated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InlineDataset {
+    /// `[channels, height, width]` or `[features]`.
+    pub shape: Vec<u32>,
+    /// Row-major samples, one after another.
+    pub samples: Vec<f32>,
+    /// A class for each sample, or none.
+    pub labels: Vec<u32>,
+}
+
+/// Settings that a pair and a ranking share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreOptions {
+    /// 0 means all.
+    pub max_samples: usize,
+    pub attack: AttackOptions,
+    pub knowledge: KnowledgeOptions,
+    pub seed: u64,
+    pub confidence: Confidence,
+}
+
+/// One source against one reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairRequest {
+    pub source_model: String,
+    pub reference_model: String,
+    pub probe: Probe,
+    pub options: ScoreOptions,
+}
+
+/// Many sources against one reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankingRequest {
+    /// Empty means every model that fits the probe set, except the reference.
+    pub source_models: Vec<String>,
+    pub reference_model: String,
+    pub probe: Probe,
+    pub options: ScoreOptions,
+    pub rank_by: RankingMetric,
+}
