@@ -48,9 +48,23 @@ pub const SOURCES: usize = 1_000;
 pub const SAMPLES: usize = 20_000;
 /// Fewest samples of a probe set: an interval of fewer means nothing.
 pub const MIN_SAMPLES: usize = 8;
-/// Most outputs of a model whose Jacobian is computed row by row.
+/// Most outputs of a model whose whole Jacobians are computed; beyond, products with it take their place.
 pub const JACOBIAN_ROWS: usize = 256;
-/// Default memory for what one request keeps of a probe set's Jacobians, in bytes.
+/// Largest Jacobian of one sample that is computed whole, in bytes.
+pub const JACOBIAN_BYTES: usize = 64 << 20;
+/// Memory for the Jacobians and perturbations of a group of samples that are worked on together, in bytes.
+pub const GROUP_BYTES: usize = 1 << 30;
+/// Samples of a group at least, whatever they take.
+pub const GROUP_SAMPLES: usize = 16;
+/// Most singular levels of the virtual attack.
+pub const SINGULAR_LEVELS: usize = 16;
+/// Most steps of a Lanczos iteration.
+pub const LANCZOS_STEPS: usize = 512;
+/// Output probes of gradient matching where a model's Jacobian is too large, by default.
+pub const OUTPUT_PROBES: usize = 32;
+/// Answers kept for repeated calls, in bytes; least recently used first out.
+pub const ANSWER_CACHE_BYTES: u64 = 256 << 20;
+/// Default memory for what one request keeps of a probe set, in bytes.
 pub const REQUEST_BYTES: u64 = 4 << 30;
 /// Default of concurrent requests that compute.
 pub const CONCURRENT_REQUESTS: usize = 2;

@@ -35,3 +35,12 @@ pub enum Error<E> {
     #[error(transparent)]
     Gradient(E),
 }
+
+/// An error of an iteration on products with Jacobians; `E` is the error of the products.
+#[derive(Debug, thiserror::Error)]
+pub enum IterationError<E> {
+    #[error(transparent)]
+    Decomposition(#[from] crate::stats::Error),
+    #[error("{0}")]
+    Product(E),
+}

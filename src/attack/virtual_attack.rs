@@ -31,42 +31,59 @@ pub struct TopSingular {
 /// # Errors
 /// When a Jacobian holds a number that is not finite, or has fewer than `level` + 1 rows or columns.
 pub fn top_singular(jacobians: ArrayView3<'_, f32>, level: usize) -> Result<TopSingular, JacobianError> {
-    let (n_samples, d, n_pixels) = jacobians.dim();
-    if level >= d.min(n_pixels) {
-        return Err(JacobianError::Level { level, rank: d.min(n_pixels) });
-    }
-    let grams = sample_grams(jacobians, jacobians)?;
-    let mut left = Array2::zeros((n_samples, d));
-    let mut sigma = Array1::zeros(n_samples);
-    left.axis_iter_mut(Axis(0))
-        .into_par_iter()
-        .zip(sigma.axis_iter_mut(Axis(0)))
-        .zip(grams.axis_iter(Axis(0)))
-        .try_for_each(|((mut left, mut sigma), gram)| -> Result<(), JacobianError> {
-            if let Some((value, vector)) = triple(gram, d, level)? {
-                left.assign(&vector);
-                sigma.fill(value);
-            }
-            Ok(())
-        })?;
-    Ok(TopSingular { grams, left, sigma })
+    let (_, d, n_pixels) = jacobians.dim();
+    let missing = JacobianError::Level { level, rank: d.min(n_pixels) };
+    singular_levels(jacobians, level + 1)?.pop().ok_or(missing)
 }
 
-/// σ and u of one Gram matrix; `None` where they mean nothing.
-fn triple(gram: ArrayView1<'_, f64>, d: usize, level: usize) -> Result<Option<(f64, Array1<f64>)>, JacobianError> {
-    let Ok(gram) = gram.into_shape_with_order((d, d)) else { return Ok(None) };
+/// The singular triples of the `levels` strongest levels of a stack of Jacobians, (N, d, n), the strongest first.
+///
+/// # Errors
+/// When a Jacobian holds a number that is not finite, or has fewer than `levels` rows or columns.
+pub fn singular_levels(jacobians: ArrayView3<'_, f32>, levels: usize) -> Result<Vec<TopSingular>, JacobianError> {
+    let (n_samples, d, n_pixels) = jacobians.dim();
+    if levels > d.min(n_pixels) {
+        return Err(JacobianError::Level { level: levels - 1, rank: d.min(n_pixels) });
+    }
+    let grams = sample_grams(jacobians, jacobians)?;
+    let triples: Vec<Vec<Option<(f64, Array1<f64>)>>> =
+        (0..n_samples).into_par_iter().map(|sample| triples(grams.row(sample), d, levels)).collect::<Result<_, _>>()?;
+    let of_level = |level: usize| {
+        let mut left = Array2::zeros((n_samples, d));
+        let mut sigma = Array1::zeros(n_samples);
+        for ((mut left, sigma), triples) in left.rows_mut().into_iter().zip(&mut sigma).zip(&triples) {
+            if let Some(Some((value, vector))) = triples.get(level) {
+                left.assign(vector);
+                *sigma = *value;
+            }
+        }
+        TopSingular { grams: grams.clone(), left, sigma }
+    };
+    Ok((0..levels).map(of_level).collect())
+}
+
+/// σ and u of each level of one Gram matrix; `None` where they mean nothing.
+fn triples(
+    gram: ArrayView1<'_, f64>,
+    d: usize,
+    levels: usize,
+) -> Result<Vec<Option<(f64, Array1<f64>)>>, JacobianError> {
+    let Ok(gram) = gram.into_shape_with_order((d, d)) else { return Ok(Vec::new()) };
     let eigen = SymmetricEigen::of(gram)?;
     let root = |index: usize| eigen.values.get(index).map_or(0.0, |value| value.max(0.0).sqrt());
-    let (strongest, value) = (root(0), root(level));
-    if value <= DEAD_LENGTH || value < RELATIVE_CUT * strongest {
-        return Ok(None);
-    }
-    let mut vector = eigen.vectors.column(level).to_owned();
+    let strongest = root(0);
+    let triple = |level: usize| {
+        let value = root(level);
+        let means_nothing = value <= DEAD_LENGTH || value < RELATIVE_CUT * strongest;
+        (!means_nothing).then(|| (value, signed(eigen.vectors.column(level).to_owned()).0))
+    };
+    Ok((0..levels).map(triple).collect())
+}
+
+/// The vector or its opposite, with the largest component positive, and whether it is the opposite.
+pub(super) fn signed(vector: Array1<f64>) -> (Array1<f64>, bool) {
     let largest = vector.iter().fold(0.0_f64, |kept, &x| if x.abs() > kept.abs() { x } else { kept });
-    if largest < 0.0 {
-        vector.mapv_inplace(|x| -x);
-    }
-    Ok(Some((value, vector)))
+    if largest < 0.0 { (-vector, true) } else { (vector, false) }
 }
 
 impl TopSingular {

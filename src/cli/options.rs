@@ -48,6 +48,18 @@ pub struct MethodArgs {
     /// What FGSM and PGD ascend [default: by the model's kind of output]
     #[arg(long, value_name = "LOSS", value_enum)]
     pub loss: Option<AttackLoss>,
+    /// How the virtual attack finds its directions [default: by the size of the Jacobian]
+    #[arg(long, value_name = "SOLVER", value_enum)]
+    pub solver: Option<VirtualSolver>,
+    /// Singular levels of the virtual attack [default: 1]
+    #[arg(long, value_name = "N")]
+    pub levels: Option<u32>,
+    /// Leave gradient matching out, which is faster for FGSM and PGD
+    #[arg(long)]
+    pub no_gradient_matching: bool,
+    /// Output probes of gradient matching where a Jacobian is too large [default: 32]
+    #[arg(long, value_name = "N")]
+    pub probes: Option<u32>,
     /// Knowledge measure to compute; repeat for several [default: all that the dataset allows]
     #[arg(long = "measure", value_name = "MEASURE", value_enum)]
     pub measures: Vec<KnowledgeMeasure>,
@@ -75,7 +87,16 @@ impl MethodArgs {
             step_size: self.step_size,
             random_start: self.random_start,
             loss: self.loss.map_or(0, |loss| proto::AttackLoss::from(loss).into()),
+            virtual_attack: Some(proto::VirtualAttackOptions {
+                solver: self.solver.map_or(0, |solver| proto::VirtualSolver::from(solver).into()),
+                levels: self.levels.unwrap_or_default(),
+                ..Default::default()
+            }),
         }
+    }
+
+    pub fn gradient_matching(&self) -> proto::GradientMatchingOptions {
+        proto::GradientMatchingOptions { skip: self.no_gradient_matching, n_probes: self.probes.unwrap_or_default() }
     }
 
     pub fn knowledge(&self) -> proto::KnowledgeOptions {
@@ -107,6 +128,13 @@ macro_rules! choice {
 }
 
 choice! {
+    /// A way to singular directions.
+    VirtualSolver {
+        /// Through the Gram matrix of the whole Jacobian
+        Exact,
+        /// From products with the Jacobian
+        Lanczos,
+    }
     /// An attack.
     AttackMethod { Virtual, Fgsm, Pgd, }
     /// A norm.

@@ -74,6 +74,7 @@ pub fn request(
         knowledge: Some(method.knowledge()),
         seed: method.seed,
         confidence: Some(method.confidence()),
+        gradient_matching: Some(method.gradient_matching()),
         rank_by: by.map_or(0, |metric| proto::RankingMetric::from(metric).into()),
     }
 }

@@ -38,6 +38,7 @@ pub async fn run(args: ScoreArgs) -> Result<(), Failure> {
         knowledge: Some(args.method.knowledge()),
         seed: args.method.seed,
         confidence: Some(args.method.confidence()),
+        gradient_matching: Some(args.method.gradient_matching()),
     };
     let session = Session::open(args.client).await?;
     let scores = session.client.transfer_score(request).await?;

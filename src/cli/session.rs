@@ -87,6 +87,7 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
         batch_size: config.batch_size,
         sample_limit: config.sample_limit,
         request_bytes: config.request_bytes,
+        group_bytes: crate::limits::GROUP_BYTES,
     };
     let opened = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::load(&library, threads)?;

@@ -120,19 +120,20 @@ impl Dataset {
     /// past the end gives the samples that there are.
     pub fn tile(&self, range: Range<usize>) -> Array2<f32> {
         let end = range.end.min(self.n_samples());
-        let start = range.start.min(end);
-        match self.rows.as_ref().map(|rows| rows.get(start..end).unwrap_or_default()) {
-            Some(rows) => match &*self.values {
-                Values::Bytes(values) => values.select(Axis(0), rows).mapv(pixel),
-                Values::Floats(values) => values.select(Axis(0), rows),
-            },
-            None => {
-                let slice = ndarray::Slice::from(start..end);
-                match &*self.values {
-                    Values::Bytes(values) => values.slice_axis(Axis(0), slice).mapv(pixel),
-                    Values::Floats(values) => values.slice_axis(Axis(0), slice).to_owned(),
-                }
-            }
+        self.samples(&(range.start.min(end)..end).collect::<Vec<_>>())
+    }
+
+    /// Samples by index as rows, flattened in the order of [`Dataset::shape`]; pixels are 0..1. An index past the end
+    /// gives no row.
+    pub fn samples(&self, indices: &[usize]) -> Array2<f32> {
+        let stored = |&index: &usize| match &self.rows {
+            Some(rows) => rows.get(index).copied(),
+            None => (index < self.n_samples()).then_some(index),
+        };
+        let rows: Vec<usize> = indices.iter().filter_map(stored).collect();
+        match &*self.values {
+            Values::Bytes(values) => values.select(Axis(0), &rows).mapv(pixel),
+            Values::Floats(values) => values.select(Axis(0), &rows),
         }
     }
 

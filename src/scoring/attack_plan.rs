@@ -3,14 +3,17 @@
 use crate::{
     error::{Error, Reason, Result},
     limits,
-    scoring::types::{AttackLoss, AttackMethod, AttackOptions, Norm},
+    scoring::{
+        types::{AttackLoss, AttackMethod, AttackOptions, Norm, Variant},
+        virtual_plan::VirtualPlan,
+    },
 };
 
 /// An attack, fully specified but for the loss, which is each model's own default where none was named.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AttackPlan {
     /// v₁(J), read to first order or, with an epsilon, by running the models at x + εv₁.
-    Virtual { epsilon: Option<f64> },
+    Virtual(VirtualPlan),
     /// Steps of steepest ascent on a loss.
     Empirical(EmpiricalAttack),
 }
@@ -54,7 +57,8 @@ impl AttackPlan {
         if options.method == AttackMethod::Virtual {
             refuse(options.norm == Some(Norm::Linf), "attack.norm", "the virtual attack is bounded in L2")?;
             refuse(options.loss.is_some(), "attack.loss", "the virtual attack ascends no loss")?;
-            return Ok(AttackPlan::Virtual { epsilon: options.epsilon });
+            let plan = VirtualPlan::new(&options.virtual_attack, options.epsilon.into_iter().collect())?;
+            return Ok(AttackPlan::Virtual(plan));
         }
         let norm = options.norm.unwrap_or(Norm::Linf);
         let epsilon = options.epsilon.unwrap_or(match norm {
@@ -78,10 +82,23 @@ impl AttackPlan {
         }))
     }
 
+    /// Whether deviations are J δ, without running the models again.
+    pub fn is_first_order(&self) -> bool {
+        matches!(self, AttackPlan::Virtual(plan) if plan.is_first_order())
+    }
+
+    /// The attacks of the call, in order; the first is the one that rankings go by.
+    pub fn variants(&self) -> Vec<Variant> {
+        match self {
+            AttackPlan::Virtual(plan) => plan.variants(),
+            AttackPlan::Empirical(attack) => vec![Variant { epsilon: Some(attack.epsilon), level: 0 }],
+        }
+    }
+
     /// The options with every default filled in, for the answer.
     pub fn resolved(&self, options: &AttackOptions) -> AttackOptions {
         match self {
-            AttackPlan::Virtual { .. } => AttackOptions { norm: Some(Norm::L2), ..*options },
+            AttackPlan::Virtual(_) => AttackOptions { norm: Some(Norm::L2), ..*options },
             AttackPlan::Empirical(attack) => {
                 let is_pgd = options.method == AttackMethod::Pgd;
                 AttackOptions {

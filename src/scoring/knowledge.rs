@@ -1,6 +1,6 @@
 //! The knowledge measures of a pair: which are possible, and each one's value.
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::{
     dataset::Dataset,
@@ -92,21 +92,22 @@ fn compute(
 ) -> Result<(), String> {
     let options = &call.options.knowledge;
     let probe = call.setting.probe;
-    let fit = |features: &Array2<f32>, targets: Array2<f64>| {
+    let fit = |features: ArrayView2<'_, f32>, targets: Array2<f64>| {
         affine_fit(features.mapv(f64::from).view(), targets.view(), options.ridge, call.resamples)
             .map_err(|cause| cause.to_string())
     };
     match measure {
         KnowledgeMeasure::FunctionMatching => {
-            scores.function_matching = Some(fit(&meeting.outputs, call.reference_pass.outputs.mapv(f64::from))?);
+            scores.function_matching =
+                Some(fit(meeting.source.outputs.view(), call.reference_record.outputs.view().mapv(f64::from))?);
         }
         KnowledgeMeasure::AffineTransfer => {
-            scores.affine_transfer = Some(fit(&meeting.features, targets(probe))?);
+            scores.affine_transfer = Some(fit(meeting.source.features.view(), targets(probe))?);
         }
         KnowledgeMeasure::LinearProbe => {
             let folds = if options.folds == 0 { DEFAULT_FOLDS } else { options.folds };
             let labels = probe.labels().unwrap_or_default();
-            let features = meeting.features.mapv(f64::from);
+            let features = meeting.source.features.view().mapv(f64::from);
             scores.linear_probe = Some(
                 linear_probe(features.view(), labels, folds, call.options.seed, call.resamples)
                     .map_err(|cause| cause.to_string())?,

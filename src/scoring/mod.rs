@@ -5,14 +5,18 @@ mod attack_plan;
 mod calls;
 mod describe;
 mod interface;
+mod jacobian_rows;
 mod knowledge;
 mod network;
 mod pair;
 mod passes;
 mod perturb;
 mod ranking;
+mod rows;
 mod scorer;
+mod survey;
 pub mod types;
+mod virtual_plan;
 
 pub use calls::Scoring;
 pub use describe::derived;

@@ -5,13 +5,13 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
-    metric::{self, AttackSign, Deviations, Nulls},
+    metric::{self, AttackSign, CrossGrams, Deviations, Nulls},
     registry::OutputKind,
     scoring::{
         attack_plan::AttackPlan,
         knowledge,
         network::Network,
-        passes::{self, ReferencePass, Setting},
+        passes::{Meeting, OwnRecord, Setting},
         perturb::argmax,
         types::*,
     },
@@ -23,61 +23,102 @@ pub struct Call<'a> {
     pub setting: &'a Setting<'a>,
     pub options: &'a ScoreOptions,
     pub reference: &'a Network,
-    pub reference_pass: &'a ReferencePass,
+    pub reference_record: &'a OwnRecord,
     pub resamples: &'a Resamples,
-    pub probe_digest: String,
-    pub dropped: Vec<DroppedSamples>,
+    pub probe_digest: &'a str,
+    pub dropped: &'a [DroppedSamples],
     pub provider: &'static str,
 }
 
 /// Scores one source.
 ///
 /// # Errors
-/// Those of the passes, and [`Reason::ModelExecutionFailed`] where the mathematics finds nothing to measure.
-pub fn score(call: &Call<'_>, source: &Network) -> Result<PairScores> {
-    let Call { setting, reference, reference_pass, resamples, .. } = *call;
-    let meeting = passes::meet(setting, reference, reference_pass, source)?;
+/// [`Reason::ModelExecutionFailed`] where the mathematics finds nothing to measure; those of the knowledge measures.
+pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<PairScores> {
     let failed = |cause: metric::Error| {
-        let message = format!("models `{}` and `{}`: {cause}", source.name(), reference.name());
+        let message = format!("models `{}` and `{}`: {cause}", source.name(), call.reference.name());
         Error::new(Reason::ModelExecutionFailed, message)
     };
-    let first_order = matches!(setting.plan, AttackPlan::Virtual { epsilon: None });
-    let forward = Direction {
-        white: meeting.own.view(),
-        black: meeting.on_reference.view(),
-        black_own: reference_pass.own.view(),
-        black_shuffled: meeting.on_reference_shuffled.view(),
-        jacobian_energies: first_order.then(|| meeting.grams.energy.clone()),
-    };
-    let backward = Direction {
-        white: reference_pass.own.view(),
-        black: meeting.by_reference.view(),
-        black_own: meeting.own.view(),
-        black_shuffled: meeting.by_reference_shuffled.view(),
-        jacobian_energies: first_order.then(|| meeting.grams.source_energy()),
-    };
-    let mut source_to_reference = forward.scores(call, reference.n_inputs()).map_err(failed)?;
-    let mut reference_to_source = backward.scores(call, reference.n_inputs()).map_err(failed)?;
-    if !first_order {
-        if knows_classes(reference, reference, setting.probe) {
-            source_to_reference.loss = loss(setting.probe, &reference_pass.outputs, &meeting.on_reference, resamples)?;
-        }
-        if knows_classes(source, reference, setting.probe) {
-            reference_to_source.loss = loss(setting.probe, &meeting.outputs, &meeting.by_reference, resamples)?;
-        }
+    let grams = meeting.grams.grams();
+    let variants = call.setting.plan.variants();
+    let mut scores = variants
+        .iter()
+        .enumerate()
+        .map(|(index, &variant)| variant_scores(call, source, meeting, grams.as_ref(), index, variant))
+        .collect::<Result<Vec<_>>>()?;
+    let first = scores.first().cloned();
+    let VariantScores { source_to_reference, reference_to_source, tau1, .. } =
+        first.ok_or_else(|| Error::new(Reason::Internal, "an attack without variants"))?;
+    if scores.len() == 1 {
+        scores.clear();
     }
-    let squared_cosines =
-        metric::squared_cosines(meeting.perturbations.view(), reference_pass.perturbations.view()).map_err(failed)?;
-    let tau1 = metric::tau1(&squared_cosines, reference.n_inputs(), &meeting.mispaired_squared_cosines, resamples)
-        .map_err(failed)?;
+    let gradient_matching = grams.map(|grams| metric::gradient_matching(&grams, call.resamples)).transpose();
+    let report = |network: &Network, record: &OwnRecord| match call.setting.plan {
+        AttackPlan::Virtual(plan) => plan.report(network, record.solver.view()).map(Some),
+        AttackPlan::Empirical(_) => Ok(None),
+    };
     Ok(PairScores {
         source_to_reference,
         reference_to_source,
         tau1,
-        gradient_matching: metric::gradient_matching(&meeting.grams, resamples).map_err(failed)?,
-        knowledge: knowledge::scores(call, source, &meeting)?,
+        variants: scores,
+        gradient_matching: gradient_matching.map_err(failed)?,
+        knowledge: knowledge::scores(call, source, meeting)?,
+        source_solver: report(source, &meeting.source)?,
+        reference_solver: report(call.reference, call.reference_record)?,
         provenance: provenance(call, source),
     })
+}
+
+/// The scores of one variant of the attack.
+fn variant_scores(
+    call: &Call<'_>,
+    source: &Network,
+    meeting: &Meeting,
+    grams: Option<&CrossGrams>,
+    index: usize,
+    variant: Variant,
+) -> Result<VariantScores> {
+    let Call { setting, reference, reference_record, resamples, .. } = *call;
+    let failed = |cause: metric::Error| {
+        let message = format!("models `{}` and `{}`: {cause}", source.name(), reference.name());
+        Error::new(Reason::ModelExecutionFailed, message)
+    };
+    let missing = || Error::new(Reason::Internal, "a variant of the attack was not read");
+    let exchange = meeting.exchanges.get(index).ok_or_else(missing)?;
+    let source_own = meeting.source.own.get(index).ok_or_else(missing)?.view();
+    let reference_own = reference_record.own.get(index).ok_or_else(missing)?.view();
+    let grams = grams.filter(|_| setting.plan.is_first_order());
+    let forward = Direction {
+        white: source_own,
+        black: exchange.on_reference.view(),
+        black_own: reference_own,
+        black_shuffled: exchange.on_reference_shuffled.view(),
+        jacobian_energies: grams.map(|grams| grams.energy.clone()),
+    };
+    let backward = Direction {
+        white: reference_own,
+        black: exchange.by_reference.view(),
+        black_own: source_own,
+        black_shuffled: exchange.by_reference_shuffled.view(),
+        jacobian_energies: grams.map(CrossGrams::source_energy),
+    };
+    let mut source_to_reference = forward.scores(call, reference.n_inputs()).map_err(failed)?;
+    let mut reference_to_source = backward.scores(call, reference.n_inputs()).map_err(failed)?;
+    if !setting.plan.is_first_order() {
+        if knows_classes(reference, reference, setting.probe) {
+            let (clean, black) = (reference_record.outputs.view(), exchange.on_reference.view());
+            source_to_reference.loss = loss(setting.probe, clean, black, resamples)?;
+        }
+        if knows_classes(source, reference, setting.probe) {
+            let (clean, black) = (meeting.source.outputs.view(), exchange.by_reference.view());
+            reference_to_source.loss = loss(setting.probe, clean, black, resamples)?;
+        }
+    }
+    let [same, other] = [&exchange.squared_cosines, &exchange.mispaired_squared_cosines]
+        .map(|cosines| cosines.view().iter().map(|&x| (!x.is_nan()).then_some(x)).collect::<Vec<_>>());
+    let tau1 = metric::tau1(&same, reference.n_inputs(), &other, resamples).map_err(failed)?;
+    Ok(VariantScores { variant, source_to_reference, reference_to_source, tau1 })
 }
 
 /// What the metrics of one direction are made of: the attack is made on model 1, read on model 2.
@@ -94,7 +135,7 @@ struct Direction<'a> {
 impl Direction<'_> {
     fn scores(&self, call: &Call<'_>, n_inputs: usize) -> Result<DirectionalScores, metric::Error> {
         let sign = match call.setting.plan {
-            AttackPlan::Virtual { .. } => AttackSign::Arbitrary,
+            AttackPlan::Virtual(_) => AttackSign::Arbitrary,
             AttackPlan::Empirical(_) => AttackSign::Meaningful,
         };
         let floor_of = |energies: &Array1<f64>| metric::alpha1_floor(energies.view(), self.black_own, n_inputs);
@@ -127,14 +168,14 @@ fn knows_classes(model: &Network, reference: &Network, probe: &Dataset) -> bool 
 /// Classification of clean and attacked samples.
 fn loss(
     probe: &Dataset,
-    clean: &Array2<f32>,
-    deviations: &Array2<f64>,
+    clean: ArrayView2<'_, f32>,
+    deviations: ArrayView2<'_, f64>,
     resamples: &Resamples,
 ) -> Result<Option<LossScores>> {
     let Some(labels) = probe.labels() else { return Ok(None) };
     let failed = |cause: crate::stats::Error| Error::new(Reason::ModelExecutionFailed, cause.to_string());
     let clean = clean.mapv(f64::from);
-    let attacked = &clean + deviations;
+    let attacked = &clean + &deviations;
     let entropies = |logits: &Array2<f64>| -> Vec<f64> {
         logits.rows().into_iter().zip(labels).map(|(row, &label)| cross_entropy(row, label as usize)).collect()
     };
@@ -169,9 +210,9 @@ fn provenance(call: &Call<'_>, source: &Network) -> Provenance {
         source_model: source.reference().clone(),
         reference_model: call.reference.reference().clone(),
         dataset: call.setting.probe.name().to_owned(),
-        probe_digest: call.probe_digest.clone(),
+        probe_digest: call.probe_digest.to_owned(),
         n_samples: call.setting.probe.n_samples(),
-        dropped: call.dropped.clone(),
+        dropped: call.dropped.to_vec(),
         seed: call.options.seed,
         attack: call.setting.plan.resolved(&call.options.attack),
         confidence: call.options.confidence,

@@ -1,21 +1,29 @@
 //! Passes of models over the probe set: what they give when clean, under their own attack and under the other's.
 //!
-//! Arrays have a row for each sample of the probe set, in its order. Work goes tile by tile over the runtime's workers.
+//! Samples are worked on in groups: the reference first, then every source on the same group. What is large, Jacobians
+//! and perturbations, lives as long as its group; what is kept for the answer is a few rows a sample. So a ranking of k
+//! sources runs k + 1 models over the probe set, and memory does not grow with it but for those rows.
+//!
+//! Within a group the work goes tile by tile over the runtime's workers.
 
 use std::ops::Range;
 
-use ndarray::{Array, Array2, Array3, Axis, RemoveAxis, Slice, concatenate};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use crate::{
     cancel::Cancel,
     dataset::Dataset,
     error::{Error, Reason, Result},
+    limits,
     metric::{self, CrossGrams},
     runtime::Workers,
     scoring::{
         attack_plan::AttackPlan,
+        jacobian_rows::{JacobianRows, Probes},
         network::{Network, Outputs},
         perturb::{self, CleanTile},
+        rows::Rows,
+        types::Variant,
     },
     stats,
 };
@@ -25,116 +33,224 @@ pub struct Setting<'a> {
     pub workers: &'a Workers,
     /// Samples in flight at once; bounds memory, never changes a number.
     pub batch_size: usize,
+    /// Memory for the Jacobians and perturbations of a group of samples.
+    pub group_bytes: usize,
     pub probe: &'a Dataset,
     pub plan: &'a AttackPlan,
+    /// Whether gradients are matched, and by how many probes where a Jacobian is too large.
+    pub matching: bool,
+    pub n_probes: usize,
     pub seed: u64,
     pub cancel: &'a Cancel,
     /// Told what is worked on and how many samples it has finished since the last call.
     pub advance: &'a (dyn Fn(&str, usize) + Sync),
 }
 
-/// The reference on its own, kept for all sources.
-pub struct ReferencePass {
+/// What is kept of a model on its own; rows are those of the probe set.
+#[derive(Default)]
+pub struct OwnRecord {
     /// Samples x outputs, clean.
-    pub outputs: Array2<f32>,
-    /// Samples x outputs x inputs.
-    pub jacobians: Array3<f32>,
-    /// Samples x inputs: unit directions at first order, else perturbations in pixel units.
-    pub perturbations: Array2<f32>,
-    /// Samples x outputs: deviation under the reference's own attack.
-    pub own: Array2<f64>,
-}
-
-/// A source's pass, and what it and the reference do to each other.
-pub struct Meeting {
-    /// Samples x outputs, clean.
-    pub outputs: Array2<f32>,
+    pub outputs: Rows<f32>,
     /// Samples x features, clean.
-    pub features: Array2<f32>,
-    /// Samples x inputs, as in [`ReferencePass`].
-    pub perturbations: Array2<f32>,
-    /// The source under its own attack.
-    pub own: Array2<f64>,
-    /// The source under the reference's attack.
-    pub by_reference: Array2<f64>,
-    /// The source under the reference's attack on another sample.
-    pub by_reference_shuffled: Array2<f64>,
-    /// The reference under the source's attack.
-    pub on_reference: Array2<f64>,
-    /// The reference under the source's attack on another sample.
-    pub on_reference_shuffled: Array2<f64>,
-    /// Squared cosines of the source's attack and the reference's on another sample.
-    pub mispaired_squared_cosines: Vec<Option<f64>>,
-    pub grams: CrossGrams,
+    pub features: Rows<f32>,
+    /// For each variant, samples x outputs: deviation under the model's own attack.
+    pub own: Vec<Rows<f64>>,
+    /// Samples x 2, of the virtual attack: residual and Lanczos steps.
+    pub solver: Rows<f64>,
 }
 
-/// Attacks the reference on every sample.
+/// What is kept of a source and the reference; rows are those of the probe set.
+#[derive(Default)]
+pub struct Meeting {
+    pub source: OwnRecord,
+    /// One for each variant.
+    pub exchanges: Vec<Exchange>,
+    /// Where gradients are matched.
+    pub grams: GramRows,
+}
+
+/// What a source and the reference do to each other under one variant of the attack: deviations, samples x outputs.
+#[derive(Default)]
+pub struct Exchange {
+    /// The source under the reference's attack.
+    pub by_reference: Rows<f64>,
+    /// The source under the reference's attack on another sample.
+    pub by_reference_shuffled: Rows<f64>,
+    /// The reference under the source's attack.
+    pub on_reference: Rows<f64>,
+    /// The reference under the source's attack on another sample.
+    pub on_reference_shuffled: Rows<f64>,
+    /// Samples x 1: squared cosine of the two attacks; NaN where one is zero.
+    pub squared_cosines: Rows<f64>,
+    /// The same of the source's attack and the reference's on another sample.
+    pub mispaired_squared_cosines: Rows<f64>,
+}
+
+/// [`CrossGrams`] in the making.
+#[derive(Default)]
+pub struct GramRows {
+    cross: Rows<f64>,
+    own: Rows<f64>,
+    energy: Rows<f64>,
+}
+
+/// The reference on a group of samples, rows in the order of the group.
+pub struct ReferenceGroup {
+    /// Indices in the probe set.
+    samples: Vec<usize>,
+    /// For each sample of the group the place in it of another.
+    others: Vec<usize>,
+    outputs: Rows<f32>,
+    /// Where anything asks for them.
+    jacobians: Option<JacobianRows>,
+    /// For each variant, samples x inputs: unit directions at first order, else perturbations in pixel units.
+    perturbations: Vec<Rows<f32>>,
+}
+
+/// The samples in the order in which they are visited, in groups that fit in memory.
+pub fn groups(setting: &Setting<'_>, reference: &Network) -> Vec<Vec<usize>> {
+    let n_samples = setting.probe.n_samples();
+    let n_rows = Probes::of(reference, setting.n_probes, setting.seed).n_rows();
+    let per_sample = reference.n_inputs() * (n_rows + 4 * setting.plan.variants().len()) * size_of::<f32>();
+    let fitting = (setting.group_bytes / per_sample.max(1)).max(limits::GROUP_SAMPLES);
+    let n_groups = n_samples.div_ceil(fitting);
+    let mut samples: Vec<usize> = (0..n_samples).collect();
+    if n_groups > 1 {
+        // Attacks are mispaired within a group, which must not be of one class where the probe set is sorted.
+        samples = stats::permutation(&mut stats::stream(setting.seed, stats::Purpose::Visit, 0), n_samples);
+    }
+    // Of nearly the same size, so that none is left with a single sample.
+    let bound = |group: usize| group * n_samples / n_groups.max(1);
+    (0..n_groups).map(|group| samples.iter().take(bound(group + 1)).skip(bound(group)).copied().collect()).collect()
+}
+
+/// Attacks the reference on a group of samples, the `number`th.
 ///
 /// # Errors
 /// Those of [`Network`], and [`Reason::Cancelled`].
-pub fn reference_pass(setting: &Setting<'_>, reference: &Network) -> Result<ReferencePass> {
-    // The Jacobians are by far the largest: they go to their place as they come, so that they are held once.
-    let mut jacobians = Array3::zeros((setting.probe.n_samples(), reference.n_outputs(), reference.n_inputs()));
-    let mut filled = 0;
-    let mut tiles = Vec::new();
+pub fn reference_group(
+    setting: &Setting<'_>,
+    reference: &Network,
+    samples: Vec<usize>,
+    number: usize,
+    record: &mut OwnRecord,
+) -> Result<ReferenceGroup> {
+    let mut draws = stats::stream(setting.seed, stats::Purpose::Shuffle, number as u64);
+    let others = stats::cyclic_permutation(&mut draws, samples.len());
+    let probes = setting.probes(reference);
+    let n = samples.len();
+    let mut group = ReferenceGroup {
+        others,
+        outputs: Rows::default(),
+        // By far the largest: they go to their place as they come, so that they are held once.
+        jacobians: probes.as_ref().map(|probes| probes.room(n, reference.n_inputs())),
+        perturbations: setting.per_variant(Rows::default),
+        samples,
+    };
+    let ReferenceGroup { samples, outputs, jacobians, perturbations, .. } = &mut group;
     setting.tiles(
         reference,
-        |rows| setting.tile(reference, rows),
-        |tile| {
-            let rows = filled..filled + tile.own.nrows();
-            filled = rows.end;
-            jacobians.slice_axis_mut(Axis(0), Slice::from(rows)).assign(&tile.clean.jacobians);
-            tiles.push(tile.without_jacobians());
+        samples,
+        |_, samples| setting.own_tile(reference, probes.as_ref(), samples),
+        |places, samples, tile| {
+            record.put(setting, samples, &tile);
+            outputs.put(n, places.clone(), tile.clean.outputs.view());
+            for (to, from) in perturbations.iter_mut().zip(&tile.perturbations) {
+                to.put(n, places.clone(), from.view());
+            }
+            if let (Some(to), Some(from)) = (jacobians.as_mut(), &tile.clean.jacobians) {
+                to.put(places, from);
+            }
         },
     )?;
-    Ok(ReferencePass {
-        outputs: stack(&tiles, |tile| &tile.outputs)?,
-        jacobians,
-        perturbations: stack(&tiles, |tile| &tile.perturbations)?,
-        own: stack(&tiles, |tile| &tile.own)?,
-    })
+    Ok(group)
 }
 
-/// Attacks a source on every sample and reads each model under the other's attack.
+/// Attacks a source on a group of samples and reads each model under the other's attack.
 ///
 /// # Errors
 /// Those of [`Network`], and [`Reason::Cancelled`].
 pub fn meet(
     setting: &Setting<'_>,
     reference: &Network,
-    reference_pass: &ReferencePass,
+    group: &ReferenceGroup,
     source: &Network,
-) -> Result<Meeting> {
-    let mut draws = stats::stream(setting.seed, stats::Purpose::Shuffle, 0);
-    let others = stats::cyclic_permutation(&mut draws, setting.probe.n_samples());
-    let foreign = reference_pass.perturbations.select(Axis(0), &others);
-    let mut parts = Vec::new();
-    let meet_tile = |rows: &Range<usize>| {
-        let tile = setting.tile(source, rows)?;
-        let attacked = |by: &Array2<f32>| perturb::deviations(setting.plan, source, &tile.clean, part(by, rows).view());
-        let by_reference = attacked(&reference_pass.perturbations)?;
-        let by_reference_shuffled = attacked(&foreign)?;
-        let reference_jacobians = part(&reference_pass.jacobians, rows);
-        let grams = CrossGrams::of(reference_jacobians.view(), tile.clean.jacobians.view())
-            .map_err(|cause| internal(&cause))?;
-        Ok(SourceTile { tile: tile.without_jacobians(), by_reference, by_reference_shuffled, grams })
+    meeting: &mut Meeting,
+) -> Result<()> {
+    let probes = setting.probes(source);
+    let n = group.samples.len();
+    let foreign = group.mispaired(&group.perturbations);
+    let mut perturbations: Vec<Rows<f32>> = setting.per_variant(Rows::default);
+    meeting.exchanges.resize_with(setting.plan.variants().len(), Exchange::default);
+    let work = |places: &Range<usize>, samples: &[usize]| {
+        let tile = setting.own_tile(source, probes.as_ref(), samples)?;
+        let attacked =
+            |by: ArrayView2<'_, f32>| perturb::deviations(setting.plan, source, &tile.clean, some(by, places));
+        let by_reference: Vec<_> = group.perturbations.iter().map(|by| attacked(by.view())).collect::<Result<_>>()?;
+        let shuffled: Vec<_> = foreign.iter().map(|by| attacked(by.view())).collect::<Result<_>>()?;
+        let grams = match (&group.jacobians, &tile.clean.jacobians) {
+            (Some(target), Some(source)) if setting.matching => {
+                let grams = CrossGrams::of(target.part(places.clone()).view(), source.view());
+                Some(grams.map_err(|cause| internal(&cause))?)
+            }
+            _ => None,
+        };
+        Ok((OwnTile { clean: CleanTile { jacobians: None, ..tile.clean }, ..tile }, by_reference, shuffled, grams))
     };
-    setting.tiles(source, meet_tile, |part| parts.push(part))?;
-    let perturbations: Array2<f32> = stack(&parts, |part| &part.tile.perturbations)?;
-    let (on_reference, on_reference_shuffled) =
-        read_on_reference(setting, reference, reference_pass, &perturbations, &others)?;
-    Ok(Meeting {
-        outputs: stack(&parts, |part| &part.tile.outputs)?,
-        features: stack(&parts, |part| &part.tile.features)?,
-        own: stack(&parts, |part| &part.tile.own)?,
-        by_reference: stack(&parts, |part| &part.by_reference)?,
-        by_reference_shuffled: stack(&parts, |part| &part.by_reference_shuffled)?,
-        mispaired_squared_cosines: metric::squared_cosines(perturbations.view(), foreign.view())
-            .map_err(|cause| internal(&cause))?,
-        grams: CrossGrams::concatenate(parts.iter().map(|part| &part.grams)).map_err(|cause| internal(&cause))?,
-        perturbations,
-        on_reference,
-        on_reference_shuffled,
+    setting.tiles(source, &group.samples, work, |places, samples, (tile, by_reference, shuffled, grams)| {
+        meeting.source.put(setting, samples, &tile);
+        for (to, from) in perturbations.iter_mut().zip(&tile.perturbations) {
+            to.put(n, places.clone(), from.view());
+        }
+        let n = setting.probe.n_samples();
+        for ((exchange, by_reference), shuffled) in meeting.exchanges.iter_mut().zip(&by_reference).zip(&shuffled) {
+            exchange.by_reference.put(n, samples.iter().copied(), by_reference.view());
+            exchange.by_reference_shuffled.put(n, samples.iter().copied(), shuffled.view());
+        }
+        if let Some(grams) = grams {
+            meeting.grams.put(n, samples, &grams);
+        }
+    })?;
+    for ((exchange, own), (by, foreign)) in
+        meeting.exchanges.iter_mut().zip(&perturbations).zip(group.perturbations.iter().zip(&foreign))
+    {
+        let cosines = |by: ArrayView2<'_, f32>| squared_cosines(own.view(), by);
+        let n = setting.probe.n_samples();
+        exchange.squared_cosines.put(n, group.samples.iter().copied(), cosines(by.view())?.view());
+        exchange.mispaired_squared_cosines.put(n, group.samples.iter().copied(), cosines(foreign.view())?.view());
+    }
+    read_on_reference(setting, reference, group, &perturbations, &mut meeting.exchanges)
+}
+
+/// The reference's deviations under a source's attack, on the same sample and on another.
+fn read_on_reference(
+    setting: &Setting<'_>,
+    reference: &Network,
+    group: &ReferenceGroup,
+    perturbations: &[Rows<f32>],
+    exchanges: &mut [Exchange],
+) -> Result<()> {
+    let foreign = group.mispaired(perturbations);
+    let work = |places: &Range<usize>, samples: &[usize]| {
+        let clean = CleanTile {
+            samples: setting.probe.samples(samples),
+            outputs: some(group.outputs.view(), places).to_owned(),
+            jacobians: group
+                .jacobians
+                .as_ref()
+                .filter(|_| setting.plan.is_first_order())
+                .map(|all| all.part(places.clone())),
+        };
+        let read = |by: ArrayView2<'_, f32>| perturb::deviations(setting.plan, reference, &clean, some(by, places));
+        let pairs = perturbations.iter().zip(&foreign);
+        pairs.map(|(same, other)| Ok((read(same.view())?, read(other.view())?))).collect::<Result<Vec<_>>>()
+    };
+    let n = setting.probe.n_samples();
+    setting.tiles(reference, &group.samples, work, |_, samples, read| {
+        for (exchange, (same, other)) in exchanges.iter_mut().zip(&read) {
+            exchange.on_reference.put(n, samples.iter().copied(), same.view());
+            exchange.on_reference_shuffled.put(n, samples.iter().copied(), other.view());
+        }
     })
 }
 
@@ -142,102 +258,142 @@ pub fn meet(
 struct OwnTile {
     clean: CleanTile,
     features: Array2<f32>,
-    perturbations: Array2<f32>,
-    own: Array2<f64>,
+    /// One for each variant.
+    perturbations: Vec<Array2<f32>>,
+    own: Vec<Array2<f64>>,
+    /// Rows x 2, as in [`OwnRecord::solver`].
+    solver: Option<Array2<f64>>,
 }
 
-/// What is kept of a tile once its Jacobians were used.
-struct LightTile {
-    outputs: Array2<f32>,
-    features: Array2<f32>,
-    perturbations: Array2<f32>,
-    own: Array2<f64>,
-}
-
-impl OwnTile {
-    fn without_jacobians(self) -> LightTile {
-        let OwnTile { clean, features, perturbations, own } = self;
-        LightTile { outputs: clean.outputs, features, perturbations, own }
+impl OwnRecord {
+    fn put(&mut self, setting: &Setting<'_>, samples: &[usize], tile: &OwnTile) {
+        let n = setting.probe.n_samples();
+        let places = || samples.iter().copied();
+        self.outputs.put(n, places(), tile.clean.outputs.view());
+        self.features.put(n, places(), tile.features.view());
+        self.own.resize_with(tile.own.len(), Rows::default);
+        for (to, from) in self.own.iter_mut().zip(&tile.own) {
+            to.put(n, places(), from.view());
+        }
+        if let Some(solver) = &tile.solver {
+            self.solver.put(n, places(), solver.view());
+        }
     }
 }
 
-struct SourceTile {
-    tile: LightTile,
-    by_reference: Array2<f64>,
-    by_reference_shuffled: Array2<f64>,
-    grams: CrossGrams,
+impl GramRows {
+    /// The products of all samples; `None` where gradients are not matched.
+    pub fn grams(&self) -> Option<CrossGrams> {
+        let energy: Array1<f64> = self.energy.view().iter().copied().collect();
+        let all = |rows: &Rows<f64>| rows.view().to_owned();
+        (!energy.is_empty()).then(|| CrossGrams { cross: all(&self.cross), own: all(&self.own), energy })
+    }
+
+    fn put(&mut self, n: usize, samples: &[usize], grams: &CrossGrams) {
+        self.cross.put(n, samples.iter().copied(), grams.cross.view());
+        self.own.put(n, samples.iter().copied(), grams.own.view());
+        self.energy.put(n, samples.iter().copied(), grams.energy.view().insert_axis(Axis(1)));
+    }
 }
 
-/// The reference's deviations under a source's attack, on the same sample and on another.
-fn read_on_reference(
-    setting: &Setting<'_>,
-    reference: &Network,
-    reference_pass: &ReferencePass,
-    perturbations: &Array2<f32>,
-    others: &[usize],
-) -> Result<(Array2<f64>, Array2<f64>)> {
-    let foreign = perturbations.select(Axis(0), others);
-    let mut parts: Vec<(Array2<f64>, Array2<f64>)> = Vec::new();
-    let read = |rows: &Range<usize>| {
-        let clean = CleanTile {
-            samples: setting.probe.tile(rows.clone()),
-            outputs: part(&reference_pass.outputs, rows),
-            jacobians: part(&reference_pass.jacobians, rows),
-        };
-        let same = perturb::deviations(setting.plan, reference, &clean, part(perturbations, rows).view())?;
-        let other = perturb::deviations(setting.plan, reference, &clean, part(&foreign, rows).view())?;
-        Ok((same, other))
-    };
-    setting.tiles(reference, read, |pair| parts.push(pair))?;
-    Ok((stack(&parts, |pair| &pair.0)?, stack(&parts, |pair| &pair.1)?))
+impl ReferenceGroup {
+    /// Of each variant's perturbations, those of another sample.
+    fn mispaired(&self, perturbations: &[Rows<f32>]) -> Vec<Array2<f32>> {
+        perturbations.iter().map(|rows| rows.view().select(Axis(0), &self.others)).collect()
+    }
 }
 
 impl Setting<'_> {
-    /// Applies `work` to every tile of a network's height, and hands the results to `collect` in order.
+    /// The probes of a network, where anything asks for rows of its Jacobian.
+    fn probes(&self, network: &Network) -> Option<Probes> {
+        let probes = Probes::of(network, self.n_probes, self.seed);
+        let is_attacked = matches!(self.plan, AttackPlan::Virtual(_)) && probes.are_all();
+        (self.matching || is_attacked).then_some(probes)
+    }
+
+    fn per_variant<T>(&self, of: impl Fn() -> T) -> Vec<T> {
+        self.plan.variants().iter().map(|_| of()).collect()
+    }
+
+    /// Applies `work` to every tile of some samples, given with their places among them, and hands the results to
+    /// `collect` in order.
     fn tiles<T: Send>(
         &self,
         network: &Network,
-        work: impl Fn(&Range<usize>) -> Result<T> + Sync,
-        mut collect: impl FnMut(T),
+        samples: &[usize],
+        work: impl Fn(&Range<usize>, &[usize]) -> Result<T> + Sync,
+        mut collect: impl FnMut(Range<usize>, &[usize], T),
     ) -> Result<()> {
-        let n_samples = self.probe.n_samples();
-        let tiles: Vec<Range<usize>> = (0..n_samples)
-            .step_by(network.tile())
-            .map(|start| start..(start + network.tile()).min(n_samples))
+        let tiles: Vec<(Range<usize>, &[usize])> = samples
+            .chunks(network.tile())
+            .enumerate()
+            .map(|(tile, samples)| (tile * network.tile()..tile * network.tile() + samples.len(), samples))
             .collect();
         let in_flight = self.batch_size.div_ceil(network.tile());
-        let checked = |rows: &Range<usize>| {
+        let checked = |(places, samples): &(Range<usize>, &[usize])| {
             self.cancel.check()?;
-            let result = work(rows)?;
-            (self.advance)(network.name(), rows.len());
-            Ok(result)
+            let result = work(places, samples)?;
+            (self.advance)(network.name(), samples.len());
+            Ok((places.clone(), samples.to_vec(), result))
         };
-        self.workers.in_order(&tiles, in_flight, checked, |result| {
-            collect(result);
+        self.workers.in_order(&tiles, in_flight, checked, |(places, samples, result)| {
+            collect(places, &samples, result);
             Ok(())
         })
     }
 
-    fn tile(&self, network: &Network, rows: &Range<usize>) -> Result<OwnTile> {
-        let samples = self.probe.tile(rows.clone());
-        let Outputs { outputs, features } = network.outputs(samples.view())?;
-        let jacobians = network.jacobians(samples.view())?;
-        let clean = CleanTile { samples, outputs, jacobians };
-        let perturbations = perturb::attack(self.plan, self.seed, network, &clean, rows, self.probe, self.cancel)?;
-        let own = perturb::deviations(self.plan, network, &clean, perturbations.view())?;
-        Ok(OwnTile { clean, features, perturbations, own })
+    /// What a network gives for some samples, and its attack on them.
+    fn own_tile(&self, network: &Network, probes: Option<&Probes>, samples: &[usize]) -> Result<OwnTile> {
+        let values = self.probe.samples(samples);
+        let linearised = match self.plan {
+            AttackPlan::Empirical(_) if probes.is_none() => None,
+            _ => Some(network.linearised(values.view())?),
+        };
+        let Outputs { outputs, features } = match &linearised {
+            Some(linearised) if self.plan.is_first_order() => linearised.outputs()?,
+            // Of the graph that runs the perturbed samples: two graphs may round differently.
+            _ => network.outputs(values.view())?,
+        };
+        let jacobians = match (probes, &linearised) {
+            (Some(probes), Some(linearised)) => Some(probes.rows(linearised)?),
+            _ => None,
+        };
+        let clean = CleanTile { samples: values, outputs, jacobians };
+        let (perturbations, solver) = match (self.plan, &linearised) {
+            (AttackPlan::Virtual(plan), Some(linearised)) => {
+                let whole = clean.jacobians.as_ref().and_then(JacobianRows::whole);
+                let directions = plan.directions(network, linearised, whole, samples, self.seed)?;
+                let scaled = |&Variant { epsilon, level }: &Variant| {
+                    directions.levels.get(level).map(|directions| directions * epsilon.unwrap_or(1.0) as f32)
+                };
+                (plan.variants().iter().filter_map(scaled).collect(), Some(directions.solver()))
+            }
+            (AttackPlan::Empirical(attack), _) => {
+                (perturb::empirical(attack, self.seed, network, &clean, samples, self.probe, self.cancel)?, None)
+            }
+            (AttackPlan::Virtual(_), None) => return Err(internal(&"a virtual attack is not linearised")),
+        };
+        let own = |perturbation: &Array2<f32>| perturb::deviations(self.plan, network, &clean, perturbation.view());
+        Ok(OwnTile {
+            own: perturbations.iter().map(own).collect::<Result<_>>()?,
+            clean,
+            features,
+            perturbations,
+            solver,
+        })
     }
 }
 
 /// Some rows of an array.
-fn part<T: Clone, D: RemoveAxis>(array: &Array<T, D>, rows: &Range<usize>) -> Array<T, D> {
-    array.slice_axis(Axis(0), Slice::from(rows.clone())).to_owned()
+fn some<'a, T>(rows: ArrayView2<'a, T>, places: &Range<usize>) -> ArrayView2<'a, T> {
+    rows.slice_move(s![places.clone(), ..])
 }
 
-/// The rows of all parts, in order.
-fn stack<P, T: Clone, D: RemoveAxis>(parts: &[P], array: impl Fn(&P) -> &Array<T, D>) -> Result<Array<T, D>> {
-    let views: Vec<_> = parts.iter().map(|part| array(part).view()).collect();
-    concatenate(Axis(0), &views).map_err(|cause| internal(&cause))
+/// Samples x 1; NaN where an attack is zero.
+fn squared_cosines(own: ArrayView2<'_, f32>, other: ArrayView2<'_, f32>) -> Result<Array2<f64>> {
+    let cosines = metric::squared_cosines(own, other).map_err(|cause| internal(&cause))?;
+    let cosines: Array1<f64> = cosines.into_iter().map(|cosine| cosine.unwrap_or(f64::NAN)).collect();
+    Ok(cosines.insert_axis(Axis(1)))
 }
 
 fn internal(cause: &dyn std::fmt::Display) -> Error {

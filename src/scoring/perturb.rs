@@ -1,11 +1,9 @@
 //! Attacks on tiles of real networks, and what they do to networks.
 
-use std::ops::Range;
-
-use ndarray::{Array2, Array3, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::{
-    attack::{self, Ball, PixelRange, fast_gradient, random_starts, top_singular},
+    attack::{self, Ball, PixelRange, fast_gradient, random_starts},
     cancel::Cancel,
     dataset::Dataset,
     error::{Error, Reason, Result},
@@ -14,6 +12,7 @@ use crate::{
     registry::OutputKind,
     scoring::{
         attack_plan::{AttackPlan, EmpiricalAttack},
+        jacobian_rows::JacobianRows,
         network::{Ascent, LossTarget, Network},
         types::{AttackLoss, AttackMethod},
     },
@@ -25,34 +24,8 @@ pub struct CleanTile {
     pub samples: Array2<f32>,
     /// Rows x outputs.
     pub outputs: Array2<f32>,
-    /// Rows x outputs x inputs.
-    pub jacobians: Array3<f32>,
-}
-
-/// The attack of a network on a tile: rows x inputs, unit directions at first order, else perturbations in pixel units.
-///
-/// # Errors
-/// Those of [`Network`]; [`Reason::OptionUnsupported`] for a loss that the network or the probe set does not allow.
-pub fn attack(
-    plan: &AttackPlan,
-    seed: u64,
-    network: &Network,
-    tile: &CleanTile,
-    rows: &Range<usize>,
-    probe: &Dataset,
-    cancel: &Cancel,
-) -> Result<Array2<f32>> {
-    match plan {
-        AttackPlan::Virtual { epsilon } => {
-            let top = top_singular(tile.jacobians.view(), 0).map_err(|cause| numeric(network, &cause))?;
-            let directions = top.directions(tile.jacobians.view()).map_err(|cause| numeric(network, &cause))?;
-            Ok(match epsilon {
-                Some(epsilon) => directions * (*epsilon as f32),
-                None => directions,
-            })
-        }
-        AttackPlan::Empirical(attack) => empirical(attack, seed, network, tile, rows, probe, cancel),
-    }
+    /// Rows of the Jacobians, where anything asks for them.
+    pub jacobians: Option<JacobianRows>,
 }
 
 /// The change of a network's outputs under perturbations, rows x outputs: J δ at first order, else f(x + δ) − f(x).
@@ -65,35 +38,51 @@ pub fn deviations(
     tile: &CleanTile,
     perturbations: ArrayView2<'_, f32>,
 ) -> Result<Array2<f64>> {
-    if matches!(plan, AttackPlan::Virtual { epsilon: None }) {
-        return metric::first_order_deviations(tile.jacobians.view(), perturbations)
-            .map_err(|cause| numeric(network, &cause));
+    if plan.is_first_order() {
+        return match tile.jacobians.as_ref().and_then(JacobianRows::whole) {
+            Some(jacobians) => {
+                metric::first_order_deviations(jacobians, perturbations).map_err(|cause| numeric(network, &cause))
+            }
+            None => Ok(network.jvp(tile.samples.view(), perturbations)?.mapv(f64::from)),
+        };
     }
     let perturbed = network.outputs((&tile.samples + &perturbations).view())?.outputs;
     Ok(perturbed.mapv(f64::from) - tile.outputs.mapv(f64::from))
 }
 
-fn empirical(
+/// An empirical attack of a network on samples given by their index in the probe set: a perturbation in pixel units for
+/// each radius of the plan, rows x inputs.
+///
+/// # Errors
+/// Those of [`Network`]; [`Reason::OptionUnsupported`] for a loss that the network or the probe set does not allow.
+pub fn empirical(
     options: &EmpiricalAttack,
     seed: u64,
     network: &Network,
     tile: &CleanTile,
-    rows: &Range<usize>,
+    samples: &[usize],
     probe: &Dataset,
     cancel: &Cancel,
-) -> Result<Array2<f32>> {
+) -> Result<Vec<Array2<f32>>> {
     let loss = options.loss.unwrap_or_else(|| default_loss(network));
-    let target = loss_target(loss, network, tile, rows, probe)?;
+    let target = loss_target(loss, network, tile, samples, probe)?;
     let vanishes = matches!(loss, AttackLoss::Kl | AttackLoss::SquaredDeviation);
     let range = if probe.is_pixels() { PixelRange::Unit } else { PixelRange::Unbounded };
     let ball = Ball::new(options.norm, options.epsilon).map_err(attack_failed)?;
     if options.method == AttackMethod::Fgsm && !vanishes {
         let gradient = |at: ArrayView2<'_, f32>| network.loss_gradient(at, &target);
         let adversarial = fast_gradient(tile.samples.view(), ball, range, gradient).map_err(attack_failed)?;
-        return Ok(adversarial - &tile.samples);
+        return Ok(vec![adversarial - &tile.samples]);
     }
     let starts = match options.random_start || vanishes {
-        true => random_starts(tile.samples.view(), rows.start, ball, range, seed),
+        true => {
+            let mut starts = tile.samples.clone();
+            for (mut row, &sample) in starts.axis_chunks_iter_mut(Axis(0), 1).into_iter().zip(samples) {
+                let start = random_starts(row.view(), sample, ball, range, seed);
+                row.assign(&start);
+            }
+            starts
+        }
         false => tile.samples.clone(),
     };
     let ascent = Ascent {
@@ -104,7 +93,7 @@ fn empirical(
         range,
     };
     let adversarial = network.ascend(starts.view(), tile.samples.view(), &target, &ascent, cancel)?;
-    Ok(adversarial - &tile.samples)
+    Ok(vec![adversarial - &tile.samples])
 }
 
 /// Cross-entropy to the own prediction for logits, which is the paper's; deviation of the output otherwise.
@@ -119,7 +108,7 @@ fn loss_target(
     loss: AttackLoss,
     network: &Network,
     tile: &CleanTile,
-    rows: &Range<usize>,
+    samples: &[usize],
     probe: &Dataset,
 ) -> Result<LossTarget> {
     if loss != AttackLoss::SquaredDeviation && network.output_kind() != OutputKind::Logits {
@@ -146,7 +135,7 @@ fn loss_target(
                 return Err(Error::new(Reason::OptionUnsupported, message).at("attack.loss"));
             }
             let classes: Vec<usize> =
-                labels.iter().skip(rows.start).take(rows.len()).map(|&label| label as usize).collect();
+                samples.iter().filter_map(|&sample| labels.get(sample)).map(|&label| label as usize).collect();
             Ok(LossTarget { loss: Loss::SoftCrossEntropy, target: one_hot(&classes, network.n_outputs()) })
         }
         AttackLoss::Kl => {

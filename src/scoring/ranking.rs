@@ -20,7 +20,7 @@ const ADVERSARIAL: [Measure; 10] = [
     ("reference_to_source.combined", |scores| Some(scores.reference_to_source.combined.value)),
     ("reference_to_source.tau2", |scores| Some(scores.reference_to_source.tau2.value)),
     ("symmetric.tau1", |scores| Some(scores.tau1.value)),
-    ("gradient_matching.explained", |scores| Some(scores.gradient_matching.explained.value)),
+    ("gradient_matching.explained", |scores| Some(scores.gradient_matching.as_ref()?.explained.value)),
 ];
 
 /// Knowledge measures, larger is better, and the size baseline.
@@ -47,7 +47,7 @@ pub fn ranked_value(metric: RankingMetric, scores: &PairScores) -> Option<Estima
         RankingMetric::Alpha2ReferenceToSource => Some(scores.reference_to_source.alpha2),
         RankingMetric::Alpha2SourceToReference => Some(scores.source_to_reference.alpha2),
         RankingMetric::Tau1 => Some(scores.tau1),
-        RankingMetric::Explained => Some(scores.gradient_matching.explained),
+        RankingMetric::Explained => Some(scores.gradient_matching.as_ref()?.explained),
         RankingMetric::FunctionMatchingR2 => Some(knowledge.function_matching.as_ref()?.r2),
         RankingMetric::LinearProbeAccuracy => Some(knowledge.linear_probe.as_ref()?.accuracy),
     }
@@ -61,8 +61,7 @@ pub fn ranked(rows: &[(String, PairScores)], rank_by: RankingMetric) -> Result<V
     let mut valued = Vec::with_capacity(rows.len());
     for (name, scores) in rows {
         let value = ranked_value(rank_by, scores).ok_or_else(|| {
-            let message =
-                format!("the metric to rank by was not computed for `{name}`; ask for its measure in knowledge");
+            let message = format!("the metric to rank by was not computed for `{name}`; ask for its measure");
             Error::new(Reason::OptionUnsupported, message).at("rank_by")
         })?;
         valued.push((name, value));

@@ -1,9 +1,6 @@
 //! The service's functions, synchronous: what the transport calls on a blocking thread.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     cancel::Cancel,
@@ -17,9 +14,8 @@ use crate::{
         attack_plan::AttackPlan,
         describe, knowledge,
         network::Network,
-        pair::{self, Call},
-        passes::{self, Setting},
         ranking,
+        survey::{self, Survey},
         types::*,
     },
     stats::Resamples,
@@ -36,28 +32,13 @@ pub struct ScorerConfig {
     pub sample_limit: usize,
     /// Memory for what one request keeps of a probe set, in bytes.
     pub request_bytes: u64,
+    /// Memory for the Jacobians and perturbations of the samples that are worked on together, in bytes. Attacks are
+    /// mispaired among these, so it changes the shuffled nulls of alpha1 and tau1, and no value.
+    pub group_bytes: usize,
 }
 
 /// What tells one compiled network from another: the model's digest, its manifest and the sample's shape.
 type NetworkMark = (String, String, Vec<usize>);
-
-/// The rows of a ranking in the order of the request, and the sources that it left out.
-type Rows = (Vec<(String, PairScores)>, Vec<SkippedSource>);
-
-/// Counts finished samples for whoever watches.
-struct Meter<'a> {
-    done: u64,
-    total: u64,
-    on_event: &'a mut (dyn FnMut(RankingEvent) + Send),
-}
-
-impl Meter<'_> {
-    fn advance(&mut self, stage: &str, n_rows: usize) {
-        self.done += n_rows as u64;
-        let progress = Progress { done: self.done, total: self.total, stage: stage.to_owned() };
-        (self.on_event)(RankingEvent::Progress(progress));
-    }
-}
 
 /// Models, datasets and the runtime, ready to score. Shared by all calls.
 pub struct Scorer {
@@ -66,6 +47,8 @@ pub struct Scorer {
     registry: Registry,
     datasets: DatasetStore,
     networks: VersionCache<NetworkMark, Network>,
+    /// By what they were computed from.
+    answers: VersionCache<(), PairScores>,
 }
 
 impl Scorer {
@@ -76,63 +59,41 @@ impl Scorer {
     pub fn open(config: ScorerConfig, runtime: Arc<Runtime>) -> Result<Self> {
         let registry = Registry::open(&config.models)?;
         let datasets = DatasetStore::open(&config.datasets)?;
-        Ok(Scorer { config, runtime, registry, datasets, networks: VersionCache::new(limits::NETWORK_CACHE_BYTES) })
+        let networks = VersionCache::new(limits::NETWORK_CACHE_BYTES);
+        let answers = VersionCache::new(limits::ANSWER_CACHE_BYTES);
+        Ok(Scorer { config, runtime, registry, datasets, networks, answers })
     }
 
-    /// The work of a pair or a ranking: one reference pass, then each source in turn.
-    fn rows(
-        &self,
-        request: &RankingRequest,
-        source_field: &str,
-        cancel: &Cancel,
-        on_event: &mut (dyn FnMut(RankingEvent) + Send),
-    ) -> Result<Rows> {
+    /// Everything that a pair or a ranking needs, found and checked before any model runs.
+    fn survey(&self, request: &RankingRequest, source_field: &str) -> Result<Survey> {
         let options = &request.options;
         let plan = AttackPlan::new(&options.attack)?;
+        let n_probes = survey::n_probes(&options.matching)?;
         let (probe, dropped) = self.probe(&request.probe, options)?;
         knowledge::check(&options.knowledge, &probe)?;
         let reference = self.network(&request.reference_model, probe.shape()).map_err(|e| e.at("reference_model"))?;
         let (sources, skipped) = self.sources(request, source_field, probe.shape())?;
-        self.check_memory(&probe, &reference, &sources)?;
+        if let AttackPlan::Virtual(plan) = &plan {
+            sources.iter().chain([&reference]).try_for_each(|network| plan.solver(network).map(drop))?;
+        }
         let resamples = Resamples::new(probe.n_samples(), options.confidence, options.seed)
             .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
-
-        let meter = Mutex::new(Meter {
-            done: 0,
-            // A source passes twice over the probe set: itself, then through the reference under its attack.
-            total: probe.n_samples() as u64 * (1 + 2 * sources.len() as u64),
-            on_event,
-        });
-        let advance =
-            |stage: &str, n_rows: usize| meter.lock().unwrap_or_else(PoisonError::into_inner).advance(stage, n_rows);
-        let setting = Setting {
-            workers: self.runtime.workers(),
-            batch_size: self.config.batch_size,
-            probe: &probe,
-            plan: &plan,
-            seed: options.seed,
-            cancel,
-            advance: &advance,
-        };
-        let reference_pass = passes::reference_pass(&setting, &reference)?;
-        let call = Call {
-            setting: &setting,
-            options,
-            reference: &reference,
-            reference_pass: &reference_pass,
-            resamples: &resamples,
+        let survey = Survey {
+            options: options.clone(),
+            plan,
+            n_probes,
             probe_digest: probe.digest().to_string(),
+            probe,
             dropped,
-            provider: self.runtime.provider(),
+            reference,
+            sources,
+            skipped,
+            resamples,
+            batch_size: self.config.batch_size,
+            group_bytes: self.config.group_bytes,
         };
-        let mut rows = Vec::with_capacity(sources.len());
-        for source in sources {
-            let scores = pair::score(&call, &source)?;
-            let event = RankingEvent::Row { source_model: source.name().to_owned(), scores: Box::new(scores.clone()) };
-            (meter.lock().unwrap_or_else(PoisonError::into_inner).on_event)(event);
-            rows.push((source.name().to_owned(), scores));
-        }
-        Ok((rows, skipped))
+        survey.check_memory(self.config.request_bytes)?;
+        Ok(survey)
     }
 
     /// The samples of a request, and how many were left out and why.
@@ -185,25 +146,6 @@ impl Scorer {
         Ok((networks, skipped))
     }
 
-    /// Refuses what would not fit in memory before any work is done.
-    fn check_memory(&self, probe: &Dataset, reference: &Network, sources: &[Arc<Network>]) -> Result<()> {
-        let widest = sources.iter().map(|source| source.n_outputs()).max().unwrap_or(0) as u64;
-        let (n, d) = (reference.n_inputs() as u64, reference.n_outputs() as u64);
-        let per_sample = 4 * n * (d + 4) + 8 * (d * widest + widest * widest + 8 * (d + widest));
-        let needed = per_sample.saturating_mul(probe.n_samples() as u64);
-        if needed > self.config.request_bytes {
-            let message = format!(
-                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer",
-                probe.n_samples(),
-                needed >> 20,
-                self.config.request_bytes >> 20,
-                self.config.request_bytes / per_sample
-            );
-            return Err(Error::new(Reason::LimitExceeded, message).at("max_samples"));
-        }
-        Ok(())
-    }
-
     /// A compiled network, from the cache where the model and the shape are unchanged.
     fn network(&self, name: &str, shape: &[usize]) -> Result<Arc<Network>> {
         let snapshot = self.registry.get(name)?;
@@ -239,7 +181,8 @@ impl Scoring for Scorer {
             options: request.options.clone(),
             rank_by: RankingMetric::CombinedReferenceToSource,
         };
-        let (rows, _) = self.rows(&ranking, "source_model", cancel, &mut |_| ())?;
+        let survey = self.survey(&ranking, "source_model")?;
+        let rows = survey.run(&self.runtime, &self.answers, cancel, &mut |_| ())?;
         rows.into_iter()
             .next()
             .map(|(_, scores)| scores)
@@ -252,9 +195,15 @@ impl Scoring for Scorer {
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
         cancel: &Cancel,
     ) -> Result<Ranking> {
-        let (rows, skipped) = self.rows(request, "source_models", cancel, on_event)?;
+        let survey = self.survey(request, "source_models")?;
+        let rows = survey.run(&self.runtime, &self.answers, cancel, on_event)?;
         let sources = ranking::ranked(&rows, request.rank_by)?;
-        Ok(Ranking { rank_by: request.rank_by, sources, correlations: ranking::correlations(&rows), skipped })
+        Ok(Ranking {
+            rank_by: request.rank_by,
+            sources,
+            correlations: ranking::correlations(&rows),
+            skipped: survey.skipped,
+        })
     }
 
     fn models(&self) -> Vec<ModelDescription> {

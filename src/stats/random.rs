@@ -24,6 +24,12 @@ pub enum Purpose {
     Subsample = 6,
     /// Mismatched samples for the nulls of alpha1 and tau1; index: 0.
     Shuffle = 7,
+    /// Start of a Lanczos iteration; index: sample.
+    Lanczos = 8,
+    /// Output probes of gradient matching; index: 0.
+    OutputProbes = 9,
+    /// The order in which samples are visited; index: 0.
+    Visit = 10,
 }
 
 /// The stream of a purpose and an index (below 2⁵⁶) under a seed.

@@ -1,4 +1,4 @@
-//! A model seen from the probe's pixel space: outputs, features, Jacobians and loss gradients of flattened samples.
+//! A model seen from the probe's pixel space: outputs, features, derivatives and attack steps of flattened samples.
 //!
 //! Invariant: rows run in tiles whose height depends on the model and the sample's shape alone, the last one padded. So
 //! a sample's numbers do not depend on how many samples travel together.
@@ -15,6 +15,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, 
 
 pub use ascent::{Ascent, LossTarget};
 use jacobian::Backward;
+pub use jacobian::Linearised;
 
 use crate::{
     error::{Error, Reason, Result},
@@ -39,6 +40,8 @@ pub struct Outputs {
 /// A model ready to be run and differentiated on samples of one shape.
 pub struct Network {
     reference: ModelReference,
+    /// The manifest, written out.
+    manifest: String,
     output_kind: OutputKind,
     classes: Vec<String>,
     n_parameters: u64,
@@ -60,6 +63,7 @@ pub struct Network {
 /// A graph derived from a model and a loss.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Derived {
+    Tangent,
     LossGradient(Loss),
     AttackStep(Loss, compose::Norm),
 }
@@ -69,8 +73,7 @@ impl Network {
     ///
     /// # Errors
     /// [`Reason::ProbeMismatch`] when samples of this shape cannot be fed to the model, [`Reason::ModelInvalid`],
-    /// [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault,
-    /// [`Reason::LimitExceeded`] when it has more outputs than Jacobians are computed for.
+    /// [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault.
     pub fn build(runtime: &Arc<Runtime>, snapshot: &Snapshot, sample_shape: &[usize]) -> Result<Self> {
         let graph = super::describe::parse(snapshot)?;
         let n_parameters = graph.n_parameters();
@@ -86,6 +89,7 @@ impl Network {
         };
         let mut network = Network {
             reference: ModelReference { name: snapshot.name().to_owned(), digest: snapshot.digest().to_string() },
+            manifest: format!("{:?}", snapshot.manifest()),
             output_kind: interface.output_kind,
             classes: snapshot.manifest().output.classes.clone(),
             n_parameters,
@@ -100,15 +104,6 @@ impl Network {
             derived: Mutex::default(),
         };
         network.output_shape = network.try_out()?;
-        if network.n_outputs() > limits::JACOBIAN_ROWS {
-            let message = format!(
-                "model `{}` has {} outputs; Jacobians of at most {} are computed",
-                network.name(),
-                network.n_outputs(),
-                limits::JACOBIAN_ROWS
-            );
-            return Err(Error::new(Reason::LimitExceeded, message));
-        }
         Ok(network)
     }
 
@@ -118,6 +113,11 @@ impl Network {
 
     pub fn reference(&self) -> &ModelReference {
         &self.reference
+    }
+
+    /// Everything that the network's results depend on, beside the samples.
+    pub fn identity(&self) -> (&ModelReference, &str) {
+        (&self.reference, &self.manifest)
     }
 
     pub fn output_kind(&self) -> OutputKind {
@@ -143,6 +143,12 @@ impl Network {
         self.sample_shape.iter().product()
     }
 
+    /// Whether whole Jacobians are computed: they have few rows and fit in memory.
+    pub fn has_small_jacobian(&self) -> bool {
+        let bytes = self.n_outputs().saturating_mul(self.n_inputs()).saturating_mul(size_of::<f32>());
+        self.n_outputs() <= limits::JACOBIAN_ROWS && bytes <= limits::JACOBIAN_BYTES
+    }
+
     /// Rows that run together.
     pub fn tile(&self) -> usize {
         self.tile
@@ -153,17 +159,21 @@ impl Network {
     /// # Errors
     /// [`Reason::ModelExecutionFailed`] when the model fails or gives NaN or infinity.
     pub fn outputs(&self, samples: ArrayView2<'_, f32>) -> Result<Outputs> {
-        let mut outputs = Vec::new();
-        let mut features = Vec::new();
+        let mut tiles = Vec::new();
         for rows in samples.axis_chunks_iter(Axis(0), self.tile) {
-            let given = self.run(&self.forward, rows, &[])?;
-            outputs.push(self.tensor(&given, &self.interface.output, rows.nrows())?);
-            if let Some(name) = &self.interface.features {
-                features.push(self.tensor(&given, name, rows.nrows())?);
-            }
+            tiles.push(self.outputs_of(&self.run(&self.forward, rows, &[])?, rows.nrows())?);
         }
-        let outputs = stack(&outputs)?;
-        let features = if features.is_empty() { outputs.clone() } else { stack(&features)? };
+        let stacked = |part: fn(&Outputs) -> &Array2<f32>| stack(tiles.iter().map(part));
+        Ok(Outputs { outputs: stacked(|tile| &tile.outputs)?, features: stacked(|tile| &tile.features)? })
+    }
+
+    /// Outputs and features from what a run gave for a tile.
+    fn outputs_of(&self, given: &[Value], n_rows: usize) -> Result<Outputs> {
+        let outputs = self.tensor(given, &self.interface.output, n_rows)?;
+        let features = match &self.interface.features {
+            Some(name) => self.tensor(given, name, n_rows)?,
+            None => outputs.clone(),
+        };
         Ok(Outputs { outputs, features })
     }
 
@@ -175,6 +185,7 @@ impl Network {
         }
         let (input, output) = (self.interface.input.as_str(), self.interface.output.as_str());
         let graph = match kind {
+            Derived::Tangent => gradient::jvp(&self.graph, &[input], &[output]),
             Derived::LossGradient(loss) => compose::with_loss(&self.graph, output, loss)
                 .and_then(|graph| gradient::vjp(&graph, &[input], &["loss"])),
             Derived::AttackStep(loss, norm) => compose::attack_step(&self.graph, input, output, loss, norm),
@@ -221,6 +232,10 @@ impl Network {
     fn view<'a>(&self, given: &'a [Value], name: &str) -> Result<ArrayViewD<'a, f32>> {
         let value = given.iter().find(|value| value.name() == name).ok_or_else(|| self.lacks(name))?;
         value.view().map_err(|cause| self.execution_failed(&cause))
+    }
+
+    fn ragged(&self) -> Error {
+        Error::new(Reason::Internal, format!("rows for `{}` do not fit its outputs", self.name()))
     }
 
     fn lacks(&self, name: &str) -> Error {
@@ -304,8 +319,8 @@ fn tile_height(n_inputs: usize) -> usize {
     }
 }
 
-fn stack(tiles: &[Array2<f32>]) -> Result<Array2<f32>> {
-    let views: Vec<_> = tiles.iter().map(|tile| tile.view()).collect();
+fn stack<'a>(tiles: impl IntoIterator<Item = &'a Array2<f32>>) -> Result<Array2<f32>> {
+    let views: Vec<_> = tiles.into_iter().map(|tile| tile.view()).collect();
     concatenate(Axis(0), &views).map_err(internal)
 }
 

@@ -1,5 +1,6 @@
 //! Attacks as clients ask for them.
 
+use super::VirtualAttackOptions;
 use crate::attack::Norm;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,4 +28,5 @@ pub struct AttackOptions {
     pub step_size: Option<f64>,
     pub random_start: bool,
     pub loss: Option<AttackLoss>,
+    pub virtual_attack: VirtualAttackOptions,
 }

@@ -6,6 +6,7 @@ mod knowledge;
 mod ranking;
 mod request;
 mod scores;
+mod virtual_attack;
 
 pub use attack::*;
 pub use catalogue::*;
@@ -13,6 +14,7 @@ pub use knowledge::*;
 pub use ranking::*;
 pub use request::*;
 pub use scores::*;
+pub use virtual_attack::*;
 
 pub use crate::{
     attack::Norm,

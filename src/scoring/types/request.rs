@@ -29,9 +29,19 @@ pub struct ScoreOptions {
     /// 0 means all.
     pub max_samples: usize,
     pub attack: AttackOptions,
+    pub matching: MatchingOptions,
     pub knowledge: KnowledgeOptions,
     pub seed: u64,
     pub confidence: Confidence,
+}
+
+/// How gradients are matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatchingOptions {
+    /// Leaves gradient matching out, and with it Jacobians that nothing else asks for.
+    pub skip: bool,
+    /// Output probes where a model's Jacobian is too large to be written down; 0 means the default.
+    pub n_probes: usize,
 }
 
 /// One source against one reference.

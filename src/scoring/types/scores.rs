@@ -1,6 +1,6 @@
 //! What is answered about a pair.
 
-use super::{AttackOptions, KnowledgeScores};
+use super::{AttackOptions, KnowledgeScores, SolverReport, VariantScores};
 use crate::{
     metric::GradientMatching,
     stats::{Confidence, Estimate},
@@ -12,8 +12,13 @@ pub struct PairScores {
     pub source_to_reference: DirectionalScores,
     pub reference_to_source: DirectionalScores,
     pub tau1: Estimate,
-    pub gradient_matching: GradientMatching,
+    /// Every variant where the call asked for several; the fields above are the first's.
+    pub variants: Vec<VariantScores>,
+    pub gradient_matching: Option<GradientMatching>,
     pub knowledge: KnowledgeScores,
+    /// Of the virtual attack.
+    pub source_solver: Option<SolverReport>,
+    pub reference_solver: Option<SolverReport>,
     pub provenance: Provenance,
 }
 

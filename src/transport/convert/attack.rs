@@ -1,6 +1,9 @@
 //! Attack settings.
 
-use super::field::{finite, known, out_of_range, positive};
+use super::{
+    field::{finite, known, out_of_range, positive},
+    virtual_attack::{virtual_attack, virtual_attack_used},
+};
 use crate::{
     error::Result,
     limits,
@@ -40,6 +43,7 @@ pub fn attack(options: Option<proto::AttackOptions>) -> Result<AttackOptions> {
             proto::AttackLoss::Kl => Some(AttackLoss::Kl),
             proto::AttackLoss::SquaredDeviation => Some(AttackLoss::SquaredDeviation),
         },
+        virtual_attack: virtual_attack(options.virtual_attack)?,
     })
 }
 
@@ -70,5 +74,6 @@ pub fn attack_used(options: &AttackOptions) -> Result<proto::AttackOptions> {
         step_size: options.step_size.map(|step_size| finite("attack.step_size", step_size)).transpose()?,
         random_start: options.random_start,
         loss: loss.into(),
+        virtual_attack: virtual_attack_used(&options.virtual_attack),
     })
 }

@@ -12,6 +12,7 @@ mod probe;
 mod ranking;
 mod request;
 mod scores;
+mod virtual_attack;
 
 pub use description::{check, dataset, gradient_mode, model};
 pub use field::name;

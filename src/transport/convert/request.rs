@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Reason, Result},
     limits,
-    scoring::types::{PairRequest, RankingRequest, ScoreOptions},
+    scoring::types::{MatchingOptions, PairRequest, RankingRequest, ScoreOptions},
     transport::proto::{self, rank_sources_request, transfer_score_request},
 };
 
@@ -28,6 +28,7 @@ pub fn pair(request: proto::TransferScoreRequest) -> Result<PairRequest> {
         options: ScoreOptions {
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
+            matching: matching(request.gradient_matching),
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,
@@ -49,6 +50,7 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
         options: ScoreOptions {
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
+            matching: matching(request.gradient_matching),
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,
@@ -89,4 +91,10 @@ fn max_samples(max_samples: u32) -> Result<usize> {
         }
         max_samples => Ok(max_samples),
     }
+}
+
+/// How gradients are matched; the domain knows the ranges.
+fn matching(options: Option<proto::GradientMatchingOptions>) -> MatchingOptions {
+    let options = options.unwrap_or_default();
+    MatchingOptions { skip: options.skip, n_probes: options.n_probes as usize }
 }

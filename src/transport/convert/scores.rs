@@ -4,12 +4,13 @@ use super::{
     attack::attack_used,
     field::{count, finite},
     knowledge::measure,
+    virtual_attack::solver_report,
 };
 use crate::{
     error::Result,
     scoring::types::{
-        AffineFit, Confidence, DirectionalScores, Estimate, KnowledgeScores, LinearProbe, ModelReference, PairScores,
-        Provenance,
+        AffineFit, Confidence, DirectionalScores, Estimate, GradientMatching, KnowledgeScores, LinearProbe,
+        ModelReference, PairScores, Provenance, VariantScores,
     },
     transport::proto,
 };
@@ -19,17 +20,33 @@ use crate::{
 /// # Errors
 /// Internal, when a number is not finite.
 pub fn pair_scores(scores: PairScores) -> Result<proto::TransferScoreResponse> {
-    let matching = &scores.gradient_matching;
     Ok(proto::TransferScoreResponse {
         source_to_reference: Some(directional(&scores.source_to_reference)?),
         reference_to_source: Some(directional(&scores.reference_to_source)?),
         symmetric: Some(proto::SymmetricScores { tau1: Some(estimate("tau1", &scores.tau1)?) }),
-        gradient_matching: Some(proto::GradientMatching {
-            distance: Some(estimate("gradient_matching.distance", &matching.distance)?),
-            explained: Some(estimate("gradient_matching.explained", &matching.explained)?),
-        }),
+        gradient_matching: scores.gradient_matching.as_ref().map(gradient_matching).transpose()?,
         knowledge: Some(knowledge(scores.knowledge)?),
         provenance: Some(provenance(scores.provenance)?),
+        variants: scores.variants.iter().map(variant).collect::<Result<_>>()?,
+        source_solver: scores.source_solver.as_ref().map(solver_report).transpose()?,
+        reference_solver: scores.reference_solver.as_ref().map(solver_report).transpose()?,
+    })
+}
+
+fn variant(scores: &VariantScores) -> Result<proto::VariantScores> {
+    Ok(proto::VariantScores {
+        epsilon: scores.variant.epsilon,
+        level: count(scores.variant.level),
+        source_to_reference: Some(directional(&scores.source_to_reference)?),
+        reference_to_source: Some(directional(&scores.reference_to_source)?),
+        symmetric: Some(proto::SymmetricScores { tau1: Some(estimate("tau1", &scores.tau1)?) }),
+    })
+}
+
+fn gradient_matching(matching: &GradientMatching) -> Result<proto::GradientMatching> {
+    Ok(proto::GradientMatching {
+        distance: Some(estimate("gradient_matching.distance", &matching.distance)?),
+        explained: Some(estimate("gradient_matching.explained", &matching.explained)?),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod attack;
 mod knowledge;
+mod lanczos;
 mod metric;
 mod stats;
 mod support;

@@ -3,12 +3,14 @@
 mod attacks;
 mod determinism;
 mod digits;
+mod engine;
 mod files;
 mod refusals;
 
 use std::path::PathBuf;
 
 use transferscore::{
+    limits,
     runtime::Runtime,
     scoring::{Scorer, ScorerConfig, types::*},
 };
@@ -30,8 +32,15 @@ pub fn bundled_with(threads: usize, batch_size: usize) -> Scorer {
     Scorer::open(config(vec![repository("models")], vec![repository("models/datasets")], batch_size), runtime).unwrap()
 }
 
-fn config(models: Vec<PathBuf>, datasets: Vec<PathBuf>, batch_size: usize) -> ScorerConfig {
-    ScorerConfig { models, datasets, batch_size, sample_limit: 20_000, request_bytes: 1 << 30 }
+pub fn config(models: Vec<PathBuf>, datasets: Vec<PathBuf>, batch_size: usize) -> ScorerConfig {
+    ScorerConfig {
+        models,
+        datasets,
+        batch_size,
+        sample_limit: 20_000,
+        request_bytes: 1 << 30,
+        group_bytes: limits::GROUP_BYTES,
+    }
 }
 
 /// The options of a minimal request, with few resamples.
@@ -39,6 +48,7 @@ pub fn options() -> ScoreOptions {
     ScoreOptions {
         max_samples: 0,
         attack: attack(AttackMethod::Virtual),
+        matching: MatchingOptions::default(),
         knowledge: KnowledgeOptions { measures: Vec::new(), ridge: None, folds: 0 },
         seed: 0,
         confidence: Confidence { level: 0.95, resamples: 100 },
@@ -46,7 +56,16 @@ pub fn options() -> ScoreOptions {
 }
 
 pub fn attack(method: AttackMethod) -> AttackOptions {
-    AttackOptions { method, norm: None, epsilon: None, steps: 0, step_size: None, random_start: false, loss: None }
+    AttackOptions {
+        method,
+        norm: None,
+        epsilon: None,
+        steps: 0,
+        step_size: None,
+        random_start: false,
+        loss: None,
+        virtual_attack: VirtualAttackOptions::default(),
+    }
 }
 
 pub fn pair(source: &str, options: ScoreOptions) -> PairRequest {

@@ -237,7 +237,8 @@ fn too_much_memory_is_refused_before_any_work_with_a_number_that_fits() {
         datasets: vec![repository("models/datasets")],
         batch_size: 64,
         sample_limit: 20_000,
-        request_bytes: 100_000,
+        request_bytes: 20_000,
+        group_bytes: 1 << 30,
     };
     let scorer = Scorer::open(config, crate::support::runtime()).unwrap();
     let mut request = named("digits-0", "digits-reference", "digits");

@@ -168,6 +168,7 @@ async fn bad_scoring_requests_are_refused_with_reason_field_and_mend() {
             knowledge: request.knowledge.clone(),
             seed: request.seed,
             confidence: request.confidence,
+            gradient_matching: request.gradient_matching,
             rank_by: 0,
         };
         let status = service.transfer_score(request).await.expect_err(case);

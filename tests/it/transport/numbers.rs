@@ -49,8 +49,8 @@ const SPOILS: &[(&str, Spoil)] = &[
             rate.value = f64::NAN;
         }
     }),
-    ("distance", |scores| scores.gradient_matching.distance.value = f64::NAN),
-    ("explained", |scores| scores.gradient_matching.explained.value = f64::NAN),
+    ("distance", |scores| scores.gradient_matching.as_mut().unwrap().distance.value = f64::NAN),
+    ("explained", |scores| scores.gradient_matching.as_mut().unwrap().explained.value = f64::NAN),
     ("fit", |scores| fit(scores).r2.value = f64::NAN),
     ("held-out fit", |scores| fit(scores).held_out_r2.value = f64::NEG_INFINITY),
     ("ridge", |scores| fit(scores).ridge = f64::NAN),

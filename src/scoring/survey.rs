@@ -1,0 +1,229 @@
+//! One reference, some sources, one probe set: the work of a pair or a ranking, from checked parts to rows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    cancel::Cancel,
+    dataset::Dataset,
+    error::{Error, Reason, Result},
+    limits,
+    registry::{Digest, VersionCache},
+    runtime::Runtime,
+    scoring::{
+        attack_plan::AttackPlan,
+        network::Network,
+        pair::{self, Call},
+        passes::{self, Meeting, OwnRecord, Setting},
+        types::*,
+    },
+    stats::Resamples,
+};
+
+/// The parts of the work, checked.
+pub struct Survey {
+    pub options: ScoreOptions,
+    pub plan: AttackPlan,
+    pub n_probes: usize,
+    pub probe: Dataset,
+    pub probe_digest: String,
+    pub dropped: Vec<DroppedSamples>,
+    pub reference: Arc<Network>,
+    pub sources: Vec<Arc<Network>>,
+    pub skipped: Vec<SkippedSource>,
+    pub resamples: Resamples,
+    pub batch_size: usize,
+    pub group_bytes: usize,
+}
+
+/// Answers of earlier calls, by what they were computed from.
+pub type Answers = VersionCache<(), PairScores>;
+
+/// What an answer counts as in the cache, in bytes.
+const ANSWER_BYTES: u64 = 16 << 10;
+
+/// Counts finished samples for whoever watches.
+struct Meter<'a> {
+    done: u64,
+    total: u64,
+    on_event: &'a mut (dyn FnMut(RankingEvent) + Send),
+}
+
+impl Meter<'_> {
+    fn advance(&mut self, stage: &str, n_rows: usize) {
+        self.done += n_rows as u64;
+        let progress = Progress { done: self.done, total: self.total, stage: stage.to_owned() };
+        (self.on_event)(RankingEvent::Progress(progress));
+    }
+}
+
+/// Output probes of gradient matching.
+///
+/// # Errors
+/// [`Reason::OptionOutOfRange`].
+pub fn n_probes(options: &MatchingOptions) -> Result<usize> {
+    match options.n_probes {
+        0 => Ok(limits::OUTPUT_PROBES),
+        1 => {
+            let message = "one probe has no standard error; give 2 or more";
+            Err(Error::new(Reason::OptionOutOfRange, message).at("gradient_matching.n_probes"))
+        }
+        probes if probes > limits::JACOBIAN_ROWS => {
+            let message = format!("{probes} probes are too many; give 2 to {}", limits::JACOBIAN_ROWS);
+            Err(Error::new(Reason::OptionOutOfRange, message).at("gradient_matching.n_probes"))
+        }
+        probes => Ok(probes),
+    }
+}
+
+impl Survey {
+    /// Scores every source: on each group of samples the reference, then each source in turn. Sources that `answers` has
+    /// are not run again. A source's row is told as soon as it is known, in the order of the sources.
+    ///
+    /// # Errors
+    /// Those of the passes and of [`pair::score`].
+    pub fn run(
+        &self,
+        runtime: &Runtime,
+        answers: &Answers,
+        cancel: &Cancel,
+        on_event: &mut (dyn FnMut(RankingEvent) + Send),
+    ) -> Result<Vec<(String, PairScores)>> {
+        let keys: Vec<String> = self.sources.iter().map(|source| self.key(source)).collect();
+        let mut scores: Vec<Option<Arc<PairScores>>> = keys.iter().map(|key| answers.get(key, &())).collect();
+        let is_open: Vec<bool> = scores.iter().map(Option::is_none).collect();
+        let n_open = is_open.iter().filter(|&&open| open).count() as u64;
+        // A source passes twice over the probe set: itself, then through the reference under its attack.
+        let total = self.probe.n_samples() as u64 * (1 + 2 * n_open);
+        let meter = Mutex::new(Meter { done: 0, total, on_event });
+        let locked = || meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let advance = |stage: &str, n_rows: usize| locked().advance(stage, n_rows);
+        let setting = self.setting(runtime, cancel, &advance);
+        let mut record = OwnRecord::default();
+        let mut meetings: Vec<Meeting> = self.sources.iter().map(|_| Meeting::default()).collect();
+        let groups = if n_open == 0 { Vec::new() } else { passes::groups(&setting, &self.reference) };
+        let n_groups = groups.len();
+        let mut told = Told::default();
+        for (number, samples) in groups.into_iter().enumerate() {
+            let group = passes::reference_group(&setting, &self.reference, samples, number, &mut record)?;
+            for (index, (source, meeting)) in self.sources.iter().zip(&mut meetings).enumerate() {
+                if is_open.get(index) != Some(&true) {
+                    continue;
+                }
+                passes::meet(&setting, &self.reference, &group, source, meeting)?;
+                if number + 1 == n_groups {
+                    let found = pair::score(&self.call(&setting, runtime, &record), source, &std::mem::take(meeting))?;
+                    let found = Arc::new(found);
+                    if let (Some(slot), Some(key)) = (scores.get_mut(index), keys.get(index)) {
+                        answers.put(key, (), &found, ANSWER_BYTES);
+                        *slot = Some(found);
+                    }
+                    told.tell(&self.sources, &scores, &mut *locked().on_event);
+                }
+            }
+        }
+        told.tell(&self.sources, &scores, &mut *locked().on_event);
+        let rows = self.sources.iter().zip(scores.into_iter().flatten());
+        Ok(rows.map(|(source, scores)| (source.name().to_owned(), PairScores::clone(&scores))).collect())
+    }
+
+    fn setting<'a>(
+        &'a self,
+        runtime: &'a Runtime,
+        cancel: &'a Cancel,
+        advance: &'a (dyn Fn(&str, usize) + Sync),
+    ) -> Setting<'a> {
+        Setting {
+            workers: runtime.workers(),
+            batch_size: self.batch_size,
+            group_bytes: self.group_bytes,
+            probe: &self.probe,
+            plan: &self.plan,
+            matching: !self.options.matching.skip,
+            n_probes: self.n_probes,
+            seed: self.options.seed,
+            cancel,
+            advance,
+        }
+    }
+
+    fn call<'a>(&'a self, setting: &'a Setting<'a>, runtime: &Runtime, record: &'a OwnRecord) -> Call<'a> {
+        Call {
+            setting,
+            options: &self.options,
+            reference: &self.reference,
+            reference_record: record,
+            resamples: &self.resamples,
+            probe_digest: &self.probe_digest,
+            dropped: &self.dropped,
+            provider: runtime.provider(),
+        }
+    }
+
+    /// Names everything that a source's scores depend on, and what stands beside them in the answer.
+    fn key(&self, source: &Network) -> String {
+        let mut hasher = Sha256::new();
+        let ScoreOptions { attack, matching, knowledge, seed, confidence, .. } = &self.options;
+        let parts = [
+            format!("{:?} {:?}", source.identity(), self.reference.identity()),
+            format!("{} {} {:?}", self.probe.name(), self.probe_digest, self.dropped),
+            format!("{attack:?} {matching:?} {knowledge:?} {seed} {confidence:?}"),
+        ];
+        parts.iter().for_each(|part| hasher.update(part));
+        Digest::finish(hasher).to_string()
+    }
+
+    /// Refuses what would not fit in memory before any work is done.
+    ///
+    /// # Errors
+    /// [`Reason::LimitExceeded`], with the number of samples that would fit.
+    pub fn check_memory(&self, allowed: u64) -> Result<()> {
+        let n_variants = self.plan.variants().len() as u64;
+        let d = self.reference.n_outputs() as u64;
+        let rows = |network: &Network| {
+            if network.has_small_jacobian() { network.n_outputs() as u64 } else { self.n_probes as u64 }
+        };
+        let of_source = |source: &Arc<Network>| {
+            let e = source.n_outputs() as u64;
+            let grams =
+                if self.options.matching.skip { 0 } else { rows(source) * (rows(&self.reference) + rows(source)) };
+            4 * e + 8 * (grams + n_variants * (3 * e + 2 * d))
+        };
+        let per_sample = 4 * d + 8 * n_variants * d + self.sources.iter().map(of_source).sum::<u64>();
+        let needed = per_sample.saturating_mul(self.probe.n_samples() as u64);
+        if needed > allowed {
+            let message = format!(
+                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer",
+                self.probe.n_samples(),
+                needed >> 20,
+                allowed >> 20,
+                allowed / per_sample
+            );
+            return Err(Error::new(Reason::LimitExceeded, message).at("max_samples"));
+        }
+        Ok(())
+    }
+}
+
+/// How many sources' rows have been told.
+#[derive(Default)]
+struct Told {
+    count: usize,
+}
+
+impl Told {
+    /// Tells the rows that are known and whose turn it is.
+    fn tell(
+        &mut self,
+        sources: &[Arc<Network>],
+        scores: &[Option<Arc<PairScores>>],
+        on_event: &mut (dyn FnMut(RankingEvent) + Send),
+    ) {
+        while let (Some(source), Some(Some(scores))) = (sources.get(self.count), scores.get(self.count)) {
+            let scores = Box::new(PairScores::clone(scores));
+            on_event(RankingEvent::Row { source_model: source.name().to_owned(), scores });
+            self.count += 1;
+        }
+    }
+}
