@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
-    metric::{self, AttackSign, Deviations, Nulls},
+    metric::{self, AttackSign, Deviations, GradientMoments, Nulls},
     registry::OutputKind,
     scoring::{
         attack_plan::AttackPlan,
@@ -70,11 +70,14 @@ pub fn score(call: &Call<'_>, source: &Network) -> Result<PairScores> {
         metric::squared_cosines(meeting.perturbations.view(), reference_pass.perturbations.view()).map_err(failed)?;
     let tau1 = metric::tau1(&squared_cosines, reference.n_inputs(), &meeting.mispaired_squared_cosines, resamples)
         .map_err(failed)?;
+    let mut moments = GradientMoments::new(resamples, reference.n_outputs(), source.n_outputs());
+    let positions: Vec<usize> = (0..resamples.n_samples()).collect();
+    moments.add(&positions, &meeting.grams).map_err(failed)?;
     Ok(PairScores {
         source_to_reference,
         reference_to_source,
         tau1,
-        gradient_matching: metric::gradient_matching(&meeting.grams, resamples).map_err(failed)?,
+        gradient_matching: metric::gradient_matching(&moments, resamples).map_err(failed)?,
         knowledge: knowledge::scores(call, source, &meeting)?,
         provenance: provenance(call, source),
     })

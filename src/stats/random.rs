@@ -24,6 +24,8 @@ pub enum Purpose {
     Subsample = 6,
     /// Mismatched samples for the nulls of alpha1 and tau1; index: 0.
     Shuffle = 7,
+    /// Groups of samples that are resampled together; index: 0.
+    Groups = 20,
 }
 
 /// The stream of a purpose and an index (below 2⁵⁶) under a seed.

@@ -3,5 +3,6 @@
 mod attack;
 mod knowledge;
 mod metric;
+mod moments;
 mod stats;
 mod support;
