@@ -1,6 +1,6 @@
 //! alpha1, alpha2 and combined: how an attack made on model 1 moves model 2 (Liang et al. 2021, section 3).
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
 
 use super::{
     Error,
@@ -76,8 +76,7 @@ pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamp
         .zip(&own)
         .map(|((&white, &black), &own)| (white > DEAD_LENGTH && own > DEAD_LENGTH).then(|| black / own))
         .collect();
-    let (live, live_ratios): (Vec<usize>, Vec<f64>) =
-        ratios.iter().enumerate().filter_map(|(sample, ratio)| ratio.map(|ratio| (sample, ratio))).unzip();
+    let live: Vec<usize> = (0..ratios.len()).filter(|&i| ratios.get(i).copied().flatten().is_some()).collect();
     if live.is_empty() {
         return Err(Error::AllDead);
     }
@@ -93,19 +92,15 @@ pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamp
         )
     });
 
-    let pairs = OuterPairs {
-        left: unit_rows(deviations.white, white.view(), &live),
-        right: unit_rows(deviations.black, black.view(), &live),
-        live,
-    };
-    let (ones, ratios) = (Array1::ones(live_ratios.len()), Array1::from(live_ratios));
+    let ones: Array1<f64> = ratios.iter().map(|ratio| if ratio.is_some() { 1.0 } else { 0.0 }).collect();
+    let weightings = [ones.clone(), ratios.iter().map(|ratio| ratio.unwrap_or(0.0)).collect()];
+    let pairs = OuterPairs::new((deviations.white, white.view()), (deviations.black, black.view()), ones);
     let level = resamples.confidence().level;
-    let weightings = [ones.view(), ratios.view()];
-    let shuffled = pairs.shuffled_norms(&weightings, nulls.sign, NULL_SHUFFLES, resamples.seed());
+    let shuffled = pairs.shuffled_norms(&weightings, nulls.sign, resamples);
     let estimates = pairs.norms_of_means(&weightings, resamples);
     let mut estimates =
-        estimates.into_iter().zip(shuffled).zip(weightings).map(|((estimate, shuffled), weights)| Estimate {
-            null_floor: Some(pairs.squared_lengths(weights).sqrt() / weights.len() as f64),
+        estimates.into_iter().zip(shuffled).zip(&weightings).map(|((estimate, shuffled), weights)| Estimate {
+            null_floor: Some(pairs.squared_lengths(weights.view()).sqrt() / live.len() as f64),
             shuffled: ShuffledNull::of(shuffled, level),
             ..estimate
         });
@@ -158,10 +153,4 @@ pub(super) fn mean_null(values: &[f64], n: usize, resamples: &Resamples) -> Opti
 
 fn lengths(rows: ArrayView2<'_, f64>) -> Array1<f64> {
     rows.map_axis(Axis(1), |row| row.dot(&row).sqrt())
-}
-
-/// The rows of the live samples, scaled to unit length; a zero row stays zero.
-fn unit_rows(rows: ArrayView2<'_, f64>, lengths: ArrayView1<'_, f64>, live: &[usize]) -> Array2<f64> {
-    let factors = lengths.select(Axis(0), live).mapv(|length| if length > DEAD_LENGTH { 1.0 / length } else { 0.0 });
-    rows.select(Axis(0), live) * factors.insert_axis(Axis(1))
 }

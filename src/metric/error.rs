@@ -11,11 +11,18 @@ pub enum Error {
     RowLength { what: &'static str, expected: usize, found: usize },
     #[error("{what} of sample {sample} is not finite; leave the sample out or mend the model that gave it")]
     NotFinite { what: &'static str, sample: usize },
+    #[error("sample {position} came twice or is not one of the {n_samples} of the probe set; give each sample once")]
+    Position { position: usize, n_samples: usize },
     #[error(
         "the attack moves no sample: the attacked model's own deviations are all zero; use a probe set on which both \
          models respond to their input"
     )]
     AllDead,
+    #[error(
+        "{n_outputs} outputs are too many for a map between them to be fitted: at most {limit}, or as few samples; set \
+         max_samples to {limit}"
+    )]
+    TooManyOutputs { n_outputs: usize, limit: usize },
     #[error(
         "the reference's Jacobians are all zero, so there are no gradients to match; use a probe set on which it \
          responds to its input"

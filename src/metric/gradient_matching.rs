@@ -2,12 +2,12 @@
 //!
 //! P = E[J_T J_Sᵀ], Q = E[J_S J_Sᵀ]: min over g of E‖J_T − J_{g∘f_S}‖²_F = E‖J_T‖²_F − tr(P Q^† Pᵀ).
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concatenate};
+use std::ops::Range;
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, CowArray, concatenate, s};
 
 use super::{
-    Error,
-    error::{check_finite, check_samples},
-    moment_inverse::MomentInverse,
+    Error, GradientMoments, error::check_samples, gradient_moments::MomentParts, moment_inverse::MomentInverse,
 };
 use crate::{
     attack::sample_grams,
@@ -69,60 +69,33 @@ pub struct GradientMatching {
     pub explained: Estimate,
 }
 
-/// Matches gradients, with intervals from resampled grams.
+/// Numbers that a resample may go through while the best g is found anew on it; above, its effect is taken to first order.
+const REFIT_NUMBERS: usize = 1 << 23;
+
+/// Matches gradients, with intervals from resampled moments.
 ///
 /// The best g is found anew on each resample, which explains more there than g does on the samples; the intervals are
-/// recentred for that, see [`Resamples::recentred`] (the distance on its square).
+/// recentred for that, see [`Resamples::recentred`] (the distance on its square). Where that would be slow (from about 100
+/// outputs on), the explained energy of a resample is taken to first order around that of all samples: with G = P Q^†,
+/// d tr(P Q^† Pᵀ) = 2⟨G, dP⟩ − ⟨GᵀG, dQ⟩, so that each sample or group of samples has one number.
 ///
 /// # Errors
-/// When the moments do not belong together, a number is not finite, or the target has no gradients at all.
-pub fn gradient_matching(grams: &CrossGrams, resamples: &Resamples) -> Result<GradientMatching, Error> {
-    let n = resamples.n_samples();
-    let d_source = grams.own.ncols().isqrt();
-    let d_target = grams.cross.ncols() / d_source.max(1);
-    check_samples("products of Jacobians", n, grams.cross.nrows())?;
-    check_samples("products of Jacobians", n, grams.own.nrows())?;
-    check_samples("products of Jacobians", n, grams.energy.len())?;
-    for (rows, length) in [(&grams.own, d_source * d_source), (&grams.cross, d_target * d_source)] {
-        if rows.ncols() != length {
-            return Err(Error::RowLength { what: "products of Jacobians", expected: length, found: rows.ncols() });
-        }
-        check_finite("the product of Jacobians", rows.view())?;
-    }
-    let energies = grams.energy.view().insert_axis(Axis(1));
-    check_finite("the gradient energy", energies)?;
-
-    let mean = |rows: &Array2<f64>| rows.sum_axis(Axis(0)) / n as f64;
-    let energy = grams.energy.sum() / n as f64;
+/// When samples are missing, or the target has no gradients at all.
+pub fn gradient_matching(moments: &GradientMoments, resamples: &Resamples) -> Result<GradientMatching, Error> {
+    check_samples("products of Jacobians", resamples.n_samples(), moments.n_samples())?;
+    check_samples("products of Jacobians", moments.n_samples(), moments.n_added())?;
+    let total = moments.parts(moments.sums().sum_axis(Axis(0)).view());
+    let energy = total.energy / total.n_samples;
     if energy <= 0.0 {
         return Err(Error::NoGradients);
     }
-    let inverse = MomentInverse::of(square(mean(&grams.own).view(), d_source, d_source).view())?;
-    // tr(P Q^† Pᵀ) = ‖P R‖²_F for Q^† = R Rᵀ.
-    let matched = |cross: ArrayView1<'_, f64>, root: &Array2<f64>| {
-        let fit = product(square(cross, d_target, d_source).view(), root.view());
-        fit.iter().map(|x| x * x).sum::<f64>()
-    };
-    let matched_on_all = matched(mean(&grams.cross).view(), inverse.root()).clamp(0.0, energy);
+    let inverse = MomentInverse::of((&total.own / total.n_samples).view())?;
+    let fit = product((&total.cross / total.n_samples).view(), inverse.root().view());
+    let matched = fit.iter().map(|x| x * x).sum::<f64>().clamp(0.0, energy);
 
-    let (mut explained, mut squared) = (Vec::new(), Vec::new());
-    let mut failure = None;
-    resamples.for_each_mean(&[grams.cross.view(), grams.own.view(), energies], |parts| {
-        let &[cross, own, energy] = parts else { return };
-        let energy = energy.sum();
-        match inverse.resampled_root(square(own, d_source, d_source).view()) {
-            Ok(root) => {
-                let matched = matched(cross, &root);
-                explained.push((matched / energy).clamp(0.0, 1.0));
-                squared.push((energy - matched).max(0.0));
-            }
-            Err(error) => failure = Some(error),
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    let squared = resamples.recentred(energy - matched_on_all, squared, 0.0..=f64::INFINITY);
+    let replicates = replicates(moments, &inverse, fit.view(), resamples)?;
+    let (explained, squared) = replicates.into_iter().map(|one| (one.explained, one.squared)).unzip();
+    let squared = resamples.recentred(energy - matched, squared, 0.0..=f64::INFINITY);
     Ok(GradientMatching {
         distance: Estimate {
             value: squared.value.sqrt(),
@@ -130,8 +103,60 @@ pub fn gradient_matching(grams: &CrossGrams, resamples: &Resamples) -> Result<Gr
             upper: squared.upper.sqrt(),
             ..squared
         },
-        explained: resamples.recentred(matched_on_all / energy, explained, 0.0..=1.0),
+        explained: resamples.recentred(matched / energy, explained, 0.0..=1.0),
     })
+}
+
+/// What one resample gives.
+struct Replicate {
+    explained: f64,
+    squared: f64,
+}
+
+impl Replicate {
+    /// From sums over a resample: of ‖J_T‖²_F, of what is matched of it, and of samples.
+    fn of(energy: f64, matched: f64, n_samples: f64) -> Self {
+        Replicate { explained: (matched / energy).clamp(0.0, 1.0), squared: ((energy - matched) / n_samples).max(0.0) }
+    }
+}
+
+/// The replicates in the order of the resamples; `fit` is P R for Q^† = R Rᵀ.
+fn replicates(
+    moments: &GradientMoments,
+    inverse: &MomentInverse,
+    fit: ArrayView2<'_, f64>,
+    resamples: &Resamples,
+) -> Result<Vec<Replicate>, Error> {
+    let grouped;
+    let draws = if moments.n_groups() == resamples.n_samples() {
+        resamples
+    } else {
+        grouped = Resamples::new(moments.n_groups(), resamples.confidence(), resamples.seed())?;
+        &grouped
+    };
+    let (d_target, d_source) = moments.outputs();
+    let cost = moments.sums().len() + d_source * d_source * (2 * d_source + d_target);
+    if cost <= REFIT_NUMBERS {
+        let rows = |groups: Range<usize>| CowArray::from(moments.sums().slice_move(s![groups, ..]));
+        let refits = draws.map_means(moments.sums().ncols(), rows, |means| {
+            let MomentParts { cross, own, energy, n_samples } = moments.parts(means);
+            let root = inverse.resampled_root(own.view())?;
+            // tr(P Q^† Pᵀ) = ‖P R‖²_F for Q^† = R Rᵀ.
+            let matched = product(cross.view(), root.view()).iter().map(|x| x * x).sum();
+            Ok(Replicate::of(energy, matched, n_samples))
+        });
+        return refits.into_iter().collect();
+    }
+    let best = product(fit, inverse.root().t());
+    let matched = moments.pairings((&best * 2.0).view(), product(best.t(), best.view()).view());
+    let (energies, sizes) = moments.energies_and_sizes();
+    let numbers = ndarray::stack(Axis(1), &[energies, matched.view(), sizes]).unwrap_or_default();
+    let rows = |groups: Range<usize>| CowArray::from(numbers.slice(s![groups, ..]));
+    let of = |means: ArrayView1<'_, f64>| match means.as_slice() {
+        Some(&[energy, matched, n_samples]) => Replicate::of(energy, matched, n_samples),
+        _ => Replicate::of(f64::NAN, f64::NAN, f64::NAN),
+    };
+    Ok(draws.map_means(numbers.ncols(), rows, of))
 }
 
 /// The entries as a matrix.

@@ -3,15 +3,21 @@
 //! Pure: arrays in, estimates out. The formulas are those of Liang et al. 2021; the letters are the paper's.
 
 mod alpha;
+mod coordinates;
 mod deviation;
 mod error;
 mod gradient_matching;
+mod gradient_moments;
 mod moment_inverse;
 mod outer_mean;
-mod tau;
+mod shuffle;
+mod tau1;
+mod tau2;
 
 pub use alpha::{Alphas, AttackSign, Deviations, Nulls, alpha1_floor, alphas};
 pub use deviation::first_order_deviations;
 pub use error::Error;
 pub use gradient_matching::{CrossGrams, GradientMatching, gradient_matching};
-pub use tau::{squared_cosines, tau1, tau2};
+pub use gradient_moments::GradientMoments;
+pub use tau1::{squared_cosines, tau1};
+pub use tau2::tau2;

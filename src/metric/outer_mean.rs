@@ -1,174 +1,262 @@
 //! The Frobenius norm of a weighted mean of outer products, resampled and shuffled: the shape that alpha2 and combined share.
 //!
-//! For rows l_i and r_i and weights w_i: ‖(1/N) Σ_i w_i l_i r_iᵀ‖_F.
+//! For unit rows l_i and r_i and weights w_i: ‖(1/n) Σ_i w_i l_i r_iᵀ‖_F over the n live samples. The working set is a few
+//! blocks of fixed size and d1·d2 numbers, whatever the number of samples.
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, concatenate, parallel::prelude::*, s};
 
-use super::AttackSign;
-use crate::stats::{Estimate, Purpose, Resamples, permutation, product, random_sign, stream};
+use super::{
+    AttackSign,
+    shuffle::{Shuffle, n_shuffles},
+};
+use crate::{
+    attack::DEAD_LENGTH,
+    stats::{Estimate, Resamples, accumulate_product, product},
+};
 
-/// Numbers of a block of features or of a Gram matrix that exist at once.
-const BLOCK_NUMBERS: usize = 1 << 21;
+/// Numbers of a block of rows or of a Gram matrix that exist at once.
+const BLOCK_NUMBERS: usize = 1 << 20;
+/// Numbers that a resample may go through for its norm; above, the norm is taken to first order.
+const RESAMPLED_NUMBERS: usize = 1 << 23;
 
-/// The rows of the samples that take part in the mean.
-pub(super) struct OuterPairs {
-    /// (live, d1) unit rows.
-    pub left: Array2<f64>,
-    /// (live, d2) unit or zero rows.
-    pub right: Array2<f64>,
-    /// The samples that are live, by their index in the probe set.
-    pub live: Vec<usize>,
+/// The rows whose outer products are averaged.
+pub(super) struct OuterPairs<'a> {
+    /// (N, d1), of any length.
+    left: ArrayView2<'a, f64>,
+    /// (N, d2), of any length.
+    right: ArrayView2<'a, f64>,
+    /// What makes the rows unit rows; 0 for dead samples and zero rows.
+    left_factors: Array1<f64>,
+    right_factors: Array1<f64>,
+    /// 1 for live samples, 0 for dead ones.
+    live: Array1<f64>,
 }
 
-impl OuterPairs {
-    /// ‖(1/live) Σ w_i l_i r_iᵀ‖_F with its bootstrap interval, for each of several weightings.
+impl<'a> OuterPairs<'a> {
+    /// Rows (N, d1) and (N, d2) with their lengths, and which samples are live.
+    pub fn new(
+        left: (ArrayView2<'a, f64>, ArrayView1<'_, f64>),
+        right: (ArrayView2<'a, f64>, ArrayView1<'_, f64>),
+        live: Array1<f64>,
+    ) -> Self {
+        let factors = |lengths: ArrayView1<'_, f64>| -> Array1<f64> {
+            let factor = |(&length, &live): (&f64, &f64)| if length > DEAD_LENGTH { live / length } else { 0.0 };
+            lengths.iter().zip(&live).map(factor).collect()
+        };
+        OuterPairs {
+            left_factors: factors(left.1),
+            right_factors: factors(right.1),
+            left: left.0,
+            right: right.0,
+            live,
+        }
+    }
+
+    /// ‖(1/n) Σ w_i l_i r_iᵀ‖_F with its bootstrap interval, for each of several weightings (N).
     ///
-    /// The square of a mean's norm is larger on resamples than on the samples, by b = Σ‖z_i − z̄‖²/N² in expectation over
+    /// The square of a mean's norm is larger on resamples than on the samples, by b = Σ‖z_i − z̄‖²/n² in expectation over
     /// resamples (z_i the outer products). That b is taken off each squared replicate, at most down to 0, so that the
     /// interval is centred on the value. The value itself keeps its floor at this sample count: see `null_floor`.
-    pub fn norms_of_means(&self, weightings: &[ArrayView1<'_, f64>], resamples: &Resamples) -> Vec<Estimate> {
-        let n = self.live.len() as f64;
-        let (of_all, resampled) = self.squared_norms(weightings, resamples);
-        let drawn: Vec<f64> = resamples.blocks(&self.live).flat_map(|counts| counts.sum_axis(Axis(1))).collect();
-        let estimates = weightings.iter().zip(of_all).zip(resampled).map(|((&weights, of_all), resampled)| {
-            let value_squared = of_all / (n * n);
-            let bias = (self.squared_lengths(weights) / n - value_squared).max(0.0) / n;
-            let replicates = resampled.iter().zip(&drawn);
-            let replicates = replicates.map(|(norm, drawn)| (norm / (drawn * drawn) - bias).max(0.0).sqrt());
-            resamples.percentile(value_squared.sqrt(), replicates.collect())
-        });
-        estimates.collect()
+    ///
+    /// Where resampling the norm would be slow, its square is taken to first order, ‖z̄*‖² ≈ ‖z̄‖² + 2⟨z̄, z̄* − z̄⟩, which
+    /// has no such bias.
+    pub fn norms_of_means(&self, weightings: &[Array1<f64>], resamples: &Resamples) -> Vec<Estimate> {
+        let n = self.live.sum();
+        let means: Vec<Array2<f64>> = weightings.iter().map(|weights| self.sum(weights.view()) / n).collect();
+        let values: Vec<f64> = means.iter().map(|mean| mean.iter().map(|x| x * x).sum()).collect();
+        let samples = self.left.nrows();
+        let by_features = self.width().saturating_mul(weightings.len()).saturating_mul(samples);
+        let by_gram = samples.saturating_mul(samples);
+        let squared = if by_features.min(by_gram) > RESAMPLED_NUMBERS {
+            self.first_order(weightings, &means, &values, resamples)
+        } else {
+            let squared = if by_features <= by_gram {
+                self.by_features(weightings, resamples)
+            } else {
+                self.by_gram(weightings, resamples)
+            };
+            let unbiased = squared.into_iter().zip(weightings).zip(&values).map(|((squared, weights), value)| {
+                let bias = (self.squared_lengths(weights.view()) / n - value).max(0.0) / n;
+                squared.into_iter().map(|square| square - bias).collect()
+            });
+            unbiased.collect()
+        };
+        let estimates = values.into_iter().zip(squared);
+        let roots = |squared: Vec<f64>| squared.into_iter().map(|square| square.max(0.0).sqrt()).collect();
+        estimates.map(|(value, squared)| resamples.percentile(value.sqrt(), roots(squared))).collect()
     }
 
     /// Σ ‖w_i l_i r_iᵀ‖²_F.
     pub fn squared_lengths(&self, weights: ArrayView1<'_, f64>) -> f64 {
-        let square = |row: ArrayView1<'_, f64>| row.dot(&row);
-        self.left
-            .rows()
-            .into_iter()
-            .zip(self.right.rows())
-            .zip(weights)
-            .map(|((left, right), weight)| weight * weight * square(left) * square(right))
-            .sum()
+        let present = self.left_factors.iter().zip(&self.right_factors).zip(weights);
+        present.map(|((left, right), weight)| if left * right > 0.0 { weight * weight } else { 0.0 }).sum()
     }
 
-    /// For each weighting w: ‖Σ_i w_i l_i r_iᵀ‖²_F, and ‖Σ_i c_i w_i l_i r_iᵀ‖²_F for the counts c of each resample.
-    fn squared_norms(&self, weightings: &[ArrayView1<'_, f64>], resamples: &Resamples) -> (Vec<f64>, Vec<Array1<f64>>) {
-        let (n, width) = self.right.dim();
-        // By features a resample costs N·d1·d2 products, by the Gram matrix of the outer products N².
-        let by_features = self.left.ncols() * width <= n;
-        let (length, step) = if by_features {
-            (self.left.ncols(), (BLOCK_NUMBERS / (n * width).max(1)).max(1))
-        } else {
-            (n, (BLOCK_NUMBERS / n.max(1)).clamp(1, 512))
-        };
-        let starts: Vec<usize> = (0..length).step_by(step).collect();
-        let parts: Vec<Array2<f64>> = starts
+    /// The norms of the mean, for each of several weightings of the samples that the right rows come from, after shuffling
+    /// which right row goes with which left row.
+    pub fn shuffled_norms(&self, weightings: &[Array1<f64>], sign: AttackSign, resamples: &Resamples) -> Vec<Vec<f64>> {
+        let live: Vec<usize> = (0..self.live.len()).filter(|&i| self.live.get(i).is_some_and(|&l| l > 0.0)).collect();
+        let work = live.len().saturating_mul(self.width()).saturating_mul(weightings.len());
+        let norms: Vec<Vec<f64>> = (0..n_shuffles(work))
             .into_par_iter()
-            .map(|start| {
-                let range = start..(start + step).min(length);
-                if by_features {
-                    let features = self.features(range);
-                    self.part(weightings, resamples, |weights| {
-                        let sums = product(weights, features.view());
-                        row_dots(sums.view(), sums.view())
-                    })
-                } else {
-                    let gram = self.gram(range.clone());
-                    self.part(weightings, resamples, |weights| {
-                        let sums = product(weights, gram.view());
-                        row_dots(sums.view(), weights.slice(s![.., range.clone()]))
-                    })
-                }
-            })
-            .collect();
-        let whole = parts.into_iter().reduce(|sum, part| sum + part).unwrap_or_default();
-        // Rounding can leave a quadratic form of a semidefinite matrix slightly below zero.
-        let whole = whole.mapv(|norm: f64| norm.max(0.0));
-        let of_all = whole.column(0).to_vec();
-        (of_all, whole.rows().into_iter().map(|row| row.slice(s![1..]).to_owned()).collect())
-    }
-
-    /// `norms` of each weighting (a row each), on all samples (the first column) and on each resample.
-    fn part(
-        &self,
-        weightings: &[ArrayView1<'_, f64>],
-        resamples: &Resamples,
-        norms: impl Fn(ArrayView2<'_, f64>) -> Array1<f64>,
-    ) -> Array2<f64> {
-        let mut part = Array2::zeros((weightings.len(), 1 + resamples.n_resamples()));
-        for (mut row, weights) in part.rows_mut().into_iter().zip(weightings) {
-            let of_all = norms(weights.insert_axis(Axis(0)));
-            let resampled = resamples.blocks(&self.live).flat_map(|counts| norms((&counts * weights).view()));
-            row.iter_mut().zip(of_all.into_iter().chain(resampled)).for_each(|(to, norm)| *to = norm);
-        }
-        part
-    }
-
-    /// l_ij r_ik for the columns j of a range: (live, range·d2).
-    fn features(&self, columns: Range<usize>) -> Array2<f64> {
-        let left = self.left.slice(s![.., columns]);
-        let mut features = Array2::zeros((left.nrows(), left.ncols() * self.right.ncols()));
-        for ((mut row, left), right) in features.rows_mut().into_iter().zip(left.rows()).zip(self.right.rows()) {
-            let products = left.iter().flat_map(|l| right.iter().map(move |r| l * r));
-            row.iter_mut().zip(products).for_each(|(to, product)| *to = product);
-        }
-        features
-    }
-
-    /// ⟨l_i, l_j⟩⟨r_i, r_j⟩ for the samples j of a range: (live, range).
-    fn gram(&self, samples: Range<usize>) -> Array2<f64> {
-        let some = |rows: &Array2<f64>| product(rows.view(), rows.slice(s![samples.clone(), ..]).t());
-        some(&self.left) * some(&self.right)
-    }
-
-    /// The norms, for each of several weightings of the right rows, after shuffling which right row goes with which left
-    /// row: `shuffles` values for each weighting.
-    pub fn shuffled_norms(
-        &self,
-        weightings: &[ArrayView1<'_, f64>],
-        sign: AttackSign,
-        shuffles: usize,
-        seed: u64,
-    ) -> Vec<Vec<f64>> {
-        let (n, width) = self.right.dim();
-        let mut stacked = Array2::zeros((n, width * weightings.len()));
-        for (index, weights) in weightings.iter().enumerate() {
-            let weighted = &self.right * &weights.insert_axis(Axis(1));
-            stacked.slice_mut(s![.., index * width..(index + 1) * width]).assign(&weighted);
-        }
-        let norms: Vec<Vec<f64>> = (0..shuffles as u64)
-            .into_par_iter()
-            .map(|shuffle| {
-                let paired = shuffled_rows(stacked.view(), sign, seed, shuffle);
-                let mean = product(self.left.t(), paired.view()) / n as f64;
-                mean.axis_chunks_iter(Axis(1), width.max(1))
-                    .map(|part| part.iter().map(|x| x * x).sum::<f64>().sqrt())
-                    .collect()
+            .map(|index| {
+                let shuffle = Shuffle::new(&live, sign, resamples.seed(), index);
+                self.shuffled(weightings, &live, &shuffle)
             })
             .collect();
         (0..weightings.len())
             .map(|index| norms.iter().filter_map(|norms| norms.get(index).copied()).collect())
             .collect()
     }
-}
 
-/// The rows in another order, each times a random sign where the attack's sign is arbitrary.
-pub(super) fn shuffled_rows(rows: ArrayView2<'_, f64>, sign: AttackSign, seed: u64, shuffle: u64) -> Array2<f64> {
-    let mut rng = stream(seed, Purpose::Pairing, shuffle);
-    let mut shuffled = rows.select(Axis(0), &permutation(&mut rng, rows.nrows()));
-    if sign == AttackSign::Arbitrary {
-        for mut row in shuffled.rows_mut() {
-            let sign = random_sign(&mut rng);
-            row.mapv_inplace(|x| x * sign);
+    fn shuffled(&self, weightings: &[Array1<f64>], live: &[usize], shuffle: &Shuffle) -> Vec<f64> {
+        let width = self.right.ncols();
+        let mut sums = Array2::zeros((self.left.ncols(), width * weightings.len()));
+        let step = (BLOCK_NUMBERS / (self.left.ncols() + sums.ncols()).max(1)).max(1);
+        for start in (0..live.len()).step_by(step) {
+            let range = start..(start + step).min(live.len());
+            let (to, from, signs) = shuffle.part(live, range);
+            let left = scaled(self.left.select(Axis(0), to), self.left_factors.select(Axis(0), to).view());
+            let right = self.right.select(Axis(0), &from);
+            let factors = self.right_factors.select(Axis(0), &from) * signs;
+            let weighted = weightings.iter().map(|weights| {
+                let weights = weights.select(Axis(0), &from) * &factors;
+                scaled(right.clone(), weights.view())
+            });
+            let weighted: Vec<Array2<f64>> = weighted.collect();
+            let views: Vec<ArrayView2<'_, f64>> = weighted.iter().map(|rows| rows.view()).collect();
+            let stacked = concatenate(Axis(1), &views).unwrap_or_default();
+            accumulate_product(left.t(), stacked.view(), &mut sums);
         }
+        let n = live.len() as f64;
+        let parts = sums.axis_chunks_iter(Axis(1), width.max(1));
+        parts.map(|part| part.iter().map(|x| x * x).sum::<f64>().sqrt() / n).collect()
     }
-    shuffled
+
+    /// Numbers of one outer product.
+    fn width(&self) -> usize {
+        self.left.ncols().saturating_mul(self.right.ncols())
+    }
+
+    /// Unit rows, zero for dead samples.
+    fn rows(&self, samples: Range<usize>) -> [Array2<f64>; 2] {
+        let of = |rows: ArrayView2<'_, f64>, factors: &Array1<f64>| {
+            scaled(rows.slice(s![samples.clone(), ..]).to_owned(), factors.slice(s![samples.clone()]))
+        };
+        [of(self.left, &self.left_factors), of(self.right, &self.right_factors)]
+    }
+
+    fn ranges(&self, width: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n, step) = (self.left.nrows(), (BLOCK_NUMBERS / width.max(1)).max(1));
+        (0..n).step_by(step).map(move |start| start..(start + step).min(n))
+    }
+
+    /// Σ w_i l_i r_iᵀ, (d1, d2).
+    fn sum(&self, weights: ArrayView1<'_, f64>) -> Array2<f64> {
+        let mut sum = Array2::zeros((self.left.ncols(), self.right.ncols()));
+        for range in self.ranges(self.left.ncols() + self.right.ncols()) {
+            let [left, right] = self.rows(range.clone());
+            let left = scaled(left, weights.slice(s![range]));
+            accumulate_product(left.t(), right.view(), &mut sum);
+        }
+        sum
+    }
+
+    /// ‖z̄*‖² of each weighting on each resample, through the resampled means of the outer products.
+    fn by_features(&self, weightings: &[Array1<f64>], resamples: &Resamples) -> Vec<Vec<f64>> {
+        let (width, n_weightings) = (self.width(), weightings.len());
+        let features = |samples: Range<usize>| {
+            let [left, right] = self.rows(samples.clone());
+            let mut features = Array2::zeros((left.nrows(), width * n_weightings + 1));
+            for (index, sample) in samples.enumerate() {
+                let mut row = features.row_mut(index);
+                let weights = weightings.iter().map(|weights| weights.get(sample).copied().unwrap_or_default());
+                let (left, right) = (left.row(index), right.row(index));
+                let products =
+                    weights.flat_map(|w| left.iter().flat_map(move |l| right.into_iter().map(move |r| w * l * r)));
+                let live = self.live.get(sample).copied();
+                row.iter_mut().zip(products.chain(live)).for_each(|(to, product)| *to = product);
+            }
+            CowArray::<f64, Ix2>::from(features)
+        };
+        let replicates = resamples.map_means(width * n_weightings + 1, features, |means| {
+            let drawn = means.last().copied().unwrap_or_default();
+            let sums = means.iter().take(width * n_weightings).copied().collect::<Array1<f64>>();
+            let norms = sums.axis_chunks_iter(Axis(0), width.max(1)).map(|part| part.dot(&part) / (drawn * drawn));
+            norms.collect::<Vec<f64>>()
+        });
+        turned(&replicates, n_weightings)
+    }
+
+    /// The same through the Gram matrix of the outer products, ⟨l_i, l_j⟩⟨r_i, r_j⟩.
+    fn by_gram(&self, weightings: &[Array1<f64>], resamples: &Resamples) -> Vec<Vec<f64>> {
+        let n = self.left.nrows();
+        let kept: Vec<usize> = (0..n).collect();
+        let gram = |rows: ArrayView2<'_, f64>, factors: &Array1<f64>, range: &Range<usize>| {
+            let products = product(rows, rows.slice(s![range.clone(), ..]).t());
+            let columns = factors.slice(s![range.clone()]);
+            scaled(products, factors.view()) * columns
+        };
+        let ranges: Vec<Range<usize>> = self.ranges(n).collect();
+        let parts: Vec<Vec<Array1<f64>>> = ranges
+            .into_par_iter()
+            .map(|range| {
+                let gram = gram(self.left, &self.left_factors, &range) * gram(self.right, &self.right_factors, &range);
+                let of_weights = |weights: &Array1<f64>| -> Array1<f64> {
+                    let blocks = resamples.blocks(&kept).flat_map(|counts| {
+                        let drawn = counts * weights;
+                        let sums = product(drawn.view(), gram.view());
+                        let columns = drawn.slice(s![.., range.clone()]);
+                        sums.rows().into_iter().zip(columns.rows()).map(|(a, b)| a.dot(&b)).collect::<Vec<_>>()
+                    });
+                    blocks.collect()
+                };
+                weightings.iter().map(of_weights).collect()
+            })
+            .collect();
+        let drawn: Array1<f64> = resamples.blocks(&kept).flat_map(|counts| counts.dot(&self.live)).collect();
+        let mut sums = vec![Array1::<f64>::zeros(resamples.n_resamples()); weightings.len()];
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += &part);
+        }
+        sums.into_iter().map(|sum| sum.iter().zip(&drawn).map(|(sum, drawn)| sum / (drawn * drawn)).collect()).collect()
+    }
+
+    /// The same to first order around the mean of all samples.
+    fn first_order(
+        &self,
+        weightings: &[Array1<f64>],
+        means: &[Array2<f64>],
+        values: &[f64],
+        resamples: &Resamples,
+    ) -> Vec<Vec<f64>> {
+        // ⟨z̄, z_i⟩ of each sample, a column a weighting, then whether the sample is live.
+        let mut numbers = Array2::zeros((self.left.nrows(), weightings.len() + 1));
+        numbers.column_mut(weightings.len()).assign(&self.live);
+        for range in self.ranges(self.left.ncols() + self.right.ncols()) {
+            let [left, right] = self.rows(range.clone());
+            for (index, (mean, weights)) in means.iter().zip(weightings).enumerate() {
+                let along = (product(left.view(), mean.view()) * &right).sum_axis(Axis(1));
+                numbers.slice_mut(s![range.clone(), index]).assign(&(along * weights.slice(s![range.clone()])));
+            }
+        }
+        let rows = |samples: Range<usize>| CowArray::from(numbers.slice(s![samples, ..]));
+        let replicates = resamples.map_means(numbers.ncols(), rows, |row| {
+            let drawn = row.last().copied().unwrap_or_default();
+            row.iter().zip(values).map(|(along, value)| 2.0 * along / drawn - value).collect::<Vec<f64>>()
+        });
+        turned(&replicates, weightings.len())
+    }
 }
 
-/// ⟨a_i, b_i⟩ of each row.
-fn row_dots(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array1<f64> {
-    a.rows().into_iter().zip(b.rows()).map(|(a, b)| a.dot(&b)).collect()
+/// The rows, each times its factor.
+fn scaled(rows: Array2<f64>, factors: ArrayView1<'_, f64>) -> Array2<f64> {
+    rows * factors.insert_axis(Axis(1))
+}
+
+/// A row for each column.
+fn turned(rows: &[Vec<f64>], columns: usize) -> Vec<Vec<f64>> {
+    (0..columns).map(|column| rows.iter().filter_map(|row| row.get(column).copied()).collect()).collect()
 }

@@ -69,6 +69,10 @@ impl JacobianRows {
         self.rows.view()
     }
 
+    pub fn n_rows(&self) -> usize {
+        self.rows.dim().1
+    }
+
     /// J, where the rows are all of it.
     pub fn whole(&self) -> Option<ArrayView3<'_, f32>> {
         self.are_all.then(|| self.rows.view())

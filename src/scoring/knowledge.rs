@@ -93,7 +93,7 @@ fn compute(
     let options = &call.options.knowledge;
     let probe = call.setting.probe;
     let fit = |features: ArrayView2<'_, f32>, targets: Array2<f64>| {
-        affine_fit(features.mapv(f64::from).view(), targets.view(), options.ridge, call.resamples)
+        affine_fit(features.mapv(f64::from).view(), targets.view(), options.ridge, call.setting.resamples)
             .map_err(|cause| cause.to_string())
     };
     match measure {
@@ -109,7 +109,7 @@ fn compute(
             let labels = probe.labels().unwrap_or_default();
             let features = meeting.source.features.view().mapv(f64::from);
             scores.linear_probe = Some(
-                linear_probe(features.view(), labels, folds, call.options.seed, call.resamples)
+                linear_probe(features.view(), labels, folds, call.options.seed, call.setting.resamples)
                     .map_err(|cause| cause.to_string())?,
             );
         }

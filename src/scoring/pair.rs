@@ -1,11 +1,11 @@
 //! One source against the reference: from the arrays of their passes to estimates.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
-    metric::{self, AttackSign, CrossGrams, Deviations, Nulls},
+    metric::{self, AttackSign, Deviations, GradientMoments, Nulls},
     registry::OutputKind,
     scoring::{
         attack_plan::AttackPlan,
@@ -24,7 +24,6 @@ pub struct Call<'a> {
     pub options: &'a ScoreOptions,
     pub reference: &'a Network,
     pub reference_record: &'a OwnRecord,
-    pub resamples: &'a Resamples,
     pub probe_digest: &'a str,
     pub dropped: &'a [DroppedSamples],
     pub provider: &'static str,
@@ -39,12 +38,11 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
         let message = format!("models `{}` and `{}`: {cause}", source.name(), call.reference.name());
         Error::new(Reason::ModelExecutionFailed, message)
     };
-    let grams = meeting.grams.grams();
     let variants = call.setting.plan.variants();
     let mut scores = variants
         .iter()
         .enumerate()
-        .map(|(index, &variant)| variant_scores(call, source, meeting, grams.as_ref(), index, variant))
+        .map(|(index, &variant)| variant_scores(call, source, meeting, index, variant))
         .collect::<Result<Vec<_>>>()?;
     let first = scores.first().cloned();
     let VariantScores { source_to_reference, reference_to_source, tau1, .. } =
@@ -52,7 +50,8 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
     if scores.len() == 1 {
         scores.clear();
     }
-    let gradient_matching = grams.map(|grams| metric::gradient_matching(&grams, call.resamples)).transpose();
+    let gradient_matching =
+        meeting.moments.as_ref().map(|moments| metric::gradient_matching(moments, call.setting.resamples));
     let report = |network: &Network, record: &OwnRecord| match call.setting.plan {
         AttackPlan::Virtual(plan) => plan.report(network, record.solver.view()).map(Some),
         AttackPlan::Empirical(_) => Ok(None),
@@ -62,7 +61,7 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
         reference_to_source,
         tau1,
         variants: scores,
-        gradient_matching: gradient_matching.map_err(failed)?,
+        gradient_matching: gradient_matching.transpose().map_err(failed)?,
         knowledge: knowledge::scores(call, source, meeting)?,
         source_solver: report(source, &meeting.source)?,
         reference_solver: report(call.reference, call.reference_record)?,
@@ -75,11 +74,11 @@ fn variant_scores(
     call: &Call<'_>,
     source: &Network,
     meeting: &Meeting,
-    grams: Option<&CrossGrams>,
     index: usize,
     variant: Variant,
 ) -> Result<VariantScores> {
-    let Call { setting, reference, reference_record, resamples, .. } = *call;
+    let Call { setting, reference, reference_record, .. } = *call;
+    let resamples = setting.resamples;
     let failed = |cause: metric::Error| {
         let message = format!("models `{}` and `{}`: {cause}", source.name(), reference.name());
         Error::new(Reason::ModelExecutionFailed, message)
@@ -88,20 +87,20 @@ fn variant_scores(
     let exchange = meeting.exchanges.get(index).ok_or_else(missing)?;
     let source_own = meeting.source.own.get(index).ok_or_else(missing)?.view();
     let reference_own = reference_record.own.get(index).ok_or_else(missing)?.view();
-    let grams = grams.filter(|_| setting.plan.is_first_order());
+    let moments = meeting.moments.as_ref().filter(|_| setting.plan.is_first_order());
     let forward = Direction {
         white: source_own,
         black: exchange.on_reference.view(),
         black_own: reference_own,
         black_shuffled: exchange.on_reference_shuffled.view(),
-        jacobian_energies: grams.map(|grams| grams.energy.clone()),
+        jacobian_energies: moments.map(GradientMoments::target_energies),
     };
     let backward = Direction {
         white: reference_own,
         black: exchange.by_reference.view(),
         black_own: source_own,
         black_shuffled: exchange.by_reference_shuffled.view(),
-        jacobian_energies: grams.map(CrossGrams::source_energy),
+        jacobian_energies: moments.map(GradientMoments::source_energies),
     };
     let mut source_to_reference = forward.scores(call, reference.n_inputs()).map_err(failed)?;
     let mut reference_to_source = backward.scores(call, reference.n_inputs()).map_err(failed)?;
@@ -129,7 +128,7 @@ struct Direction<'a> {
     /// Model 2 under the attack on another sample.
     black_shuffled: ArrayView2<'a, f64>,
     /// ‖J₂‖²_F of each sample, where deviations are of first order.
-    jacobian_energies: Option<Array1<f64>>,
+    jacobian_energies: Option<ArrayView1<'a, f64>>,
 }
 
 impl Direction<'_> {
@@ -138,16 +137,16 @@ impl Direction<'_> {
             AttackPlan::Virtual(_) => AttackSign::Arbitrary,
             AttackPlan::Empirical(_) => AttackSign::Meaningful,
         };
-        let floor_of = |energies: &Array1<f64>| metric::alpha1_floor(energies.view(), self.black_own, n_inputs);
-        let alpha1_floor = self.jacobian_energies.as_ref().and_then(floor_of);
+        let floor_of = |energies: ArrayView1<'_, f64>| metric::alpha1_floor(energies, self.black_own, n_inputs);
+        let alpha1_floor = self.jacobian_energies.and_then(floor_of);
         let nulls = Nulls { sign, alpha1_floor, mispaired: Some(self.black_shuffled) };
         let deviations = Deviations { white: self.white, black: self.black, black_own: self.black_own };
-        let alphas = metric::alphas(&deviations, &nulls, call.resamples)?;
+        let alphas = metric::alphas(&deviations, &nulls, call.setting.resamples)?;
         Ok(DirectionalScores {
             alpha1: alphas.alpha1,
             alpha2: alphas.alpha2,
             combined: alphas.combined,
-            tau2: metric::tau2(self.white, self.black, sign, call.resamples)?,
+            tau2: metric::tau2(self.white, self.black, sign, call.setting.resamples)?,
             n_dead_samples: alphas.n_dead_samples,
             loss: None,
         })
@@ -222,6 +221,8 @@ fn provenance(call: &Call<'_>, source: &Network) -> Provenance {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array1;
+
     use super::*;
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
     limits,
-    metric::{self, CrossGrams},
+    metric::{self, CrossGrams, GradientMoments},
     runtime::Workers,
     scoring::{
         attack_plan::AttackPlan,
@@ -25,7 +25,7 @@ use crate::{
         rows::Rows,
         types::Variant,
     },
-    stats,
+    stats::{self, Resamples},
 };
 
 /// What every pass of a call is given.
@@ -41,6 +41,7 @@ pub struct Setting<'a> {
     pub matching: bool,
     pub n_probes: usize,
     pub seed: u64,
+    pub resamples: &'a Resamples,
     pub cancel: &'a Cancel,
     /// Told what is worked on and how many samples it has finished since the last call.
     pub advance: &'a (dyn Fn(&str, usize) + Sync),
@@ -66,7 +67,7 @@ pub struct Meeting {
     /// One for each variant.
     pub exchanges: Vec<Exchange>,
     /// Where gradients are matched.
-    pub grams: GramRows,
+    pub moments: Option<GradientMoments>,
 }
 
 /// What a source and the reference do to each other under one variant of the attack: deviations, samples x outputs.
@@ -84,14 +85,6 @@ pub struct Exchange {
     pub squared_cosines: Rows<f64>,
     /// The same of the source's attack and the reference's on another sample.
     pub mispaired_squared_cosines: Rows<f64>,
-}
-
-/// [`CrossGrams`] in the making.
-#[derive(Default)]
-pub struct GramRows {
-    cross: Rows<f64>,
-    own: Rows<f64>,
-    energy: Rows<f64>,
 }
 
 /// The reference on a group of samples, rows in the order of the group.
@@ -161,6 +154,7 @@ pub fn reference_group(
             if let (Some(to), Some(from)) = (jacobians.as_mut(), &tile.clean.jacobians) {
                 to.put(places, from);
             }
+            Ok(())
         },
     )?;
     Ok(group)
@@ -191,7 +185,7 @@ pub fn meet(
         let grams = match (&group.jacobians, &tile.clean.jacobians) {
             (Some(target), Some(source)) if setting.matching => {
                 let grams = CrossGrams::of(target.part(places.clone()).view(), source.view());
-                Some(grams.map_err(|cause| internal(&cause))?)
+                Some((target.n_rows(), source.n_rows(), grams.map_err(|cause| internal(&cause))?))
             }
             _ => None,
         };
@@ -207,9 +201,12 @@ pub fn meet(
             exchange.by_reference.put(n, samples.iter().copied(), by_reference.view());
             exchange.by_reference_shuffled.put(n, samples.iter().copied(), shuffled.view());
         }
-        if let Some(grams) = grams {
-            meeting.grams.put(n, samples, &grams);
+        if let Some((n_target, n_source, grams)) = grams {
+            let empty = || GradientMoments::new(setting.resamples, n_target, n_source);
+            let moments = meeting.moments.get_or_insert_with(empty);
+            moments.add(samples, &grams).map_err(|cause| internal(&cause))?;
         }
+        Ok(())
     })?;
     for ((exchange, own), (by, foreign)) in
         meeting.exchanges.iter_mut().zip(&perturbations).zip(group.perturbations.iter().zip(&foreign))
@@ -251,6 +248,7 @@ fn read_on_reference(
             exchange.on_reference.put(n, samples.iter().copied(), same.view());
             exchange.on_reference_shuffled.put(n, samples.iter().copied(), other.view());
         }
+        Ok(())
     })
 }
 
@@ -281,21 +279,6 @@ impl OwnRecord {
     }
 }
 
-impl GramRows {
-    /// The products of all samples; `None` where gradients are not matched.
-    pub fn grams(&self) -> Option<CrossGrams> {
-        let energy: Array1<f64> = self.energy.view().iter().copied().collect();
-        let all = |rows: &Rows<f64>| rows.view().to_owned();
-        (!energy.is_empty()).then(|| CrossGrams { cross: all(&self.cross), own: all(&self.own), energy })
-    }
-
-    fn put(&mut self, n: usize, samples: &[usize], grams: &CrossGrams) {
-        self.cross.put(n, samples.iter().copied(), grams.cross.view());
-        self.own.put(n, samples.iter().copied(), grams.own.view());
-        self.energy.put(n, samples.iter().copied(), grams.energy.view().insert_axis(Axis(1)));
-    }
-}
-
 impl ReferenceGroup {
     /// Of each variant's perturbations, those of another sample.
     fn mispaired(&self, perturbations: &[Rows<f32>]) -> Vec<Array2<f32>> {
@@ -322,7 +305,7 @@ impl Setting<'_> {
         network: &Network,
         samples: &[usize],
         work: impl Fn(&Range<usize>, &[usize]) -> Result<T> + Sync,
-        mut collect: impl FnMut(Range<usize>, &[usize], T),
+        mut collect: impl FnMut(Range<usize>, &[usize], T) -> Result<()>,
     ) -> Result<()> {
         let tiles: Vec<(Range<usize>, &[usize])> = samples
             .chunks(network.tile())
@@ -336,10 +319,7 @@ impl Setting<'_> {
             (self.advance)(network.name(), samples.len());
             Ok((places.clone(), samples.to_vec(), result))
         };
-        self.workers.in_order(&tiles, in_flight, checked, |(places, samples, result)| {
-            collect(places, &samples, result);
-            Ok(())
-        })
+        self.workers.in_order(&tiles, in_flight, checked, |(places, samples, result)| collect(places, &samples, result))
     }
 
     /// What a network gives for some samples, and its attack on them.

@@ -143,6 +143,7 @@ impl Survey {
             matching: !self.options.matching.skip,
             n_probes: self.n_probes,
             seed: self.options.seed,
+            resamples: &self.resamples,
             cancel,
             advance,
         }
@@ -154,7 +155,6 @@ impl Survey {
             options: &self.options,
             reference: &self.reference,
             reference_record: record,
-            resamples: &self.resamples,
             probe_digest: &self.probe_digest,
             dropped: &self.dropped,
             provider: runtime.provider(),
@@ -181,14 +181,9 @@ impl Survey {
     pub fn check_memory(&self, allowed: u64) -> Result<()> {
         let n_variants = self.plan.variants().len() as u64;
         let d = self.reference.n_outputs() as u64;
-        let rows = |network: &Network| {
-            if network.has_small_jacobian() { network.n_outputs() as u64 } else { self.n_probes as u64 }
-        };
         let of_source = |source: &Arc<Network>| {
             let e = source.n_outputs() as u64;
-            let grams =
-                if self.options.matching.skip { 0 } else { rows(source) * (rows(&self.reference) + rows(source)) };
-            4 * e + 8 * (grams + n_variants * (3 * e + 2 * d))
+            4 * e + 8 * n_variants * (3 * e + 2 * d)
         };
         let per_sample = 4 * d + 8 * n_variants * d + self.sources.iter().map(of_source).sum::<u64>();
         let needed = per_sample.saturating_mul(self.probe.n_samples() as u64);

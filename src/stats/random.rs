@@ -30,6 +30,8 @@ pub enum Purpose {
     OutputProbes = 9,
     /// The order in which samples are visited; index: 0.
     Visit = 10,
+    /// Groups of samples that are resampled together; index: 0.
+    Groups = 11,
 }
 
 /// The stream of a purpose and an index (below 2⁵⁶) under a seed.

@@ -3,14 +3,16 @@
 //! One [`Resamples`] serves all metrics of a call, so that they, and several sources, are compared on the same
 //! resamples. Invariant: every interval contains its value.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, parallel::prelude::*, s};
 
-use super::{Confidence, Error, Estimate, Purpose, below, estimate::quantile, product, stream};
+use super::{Confidence, Error, Estimate, Purpose, accumulate_product, below, estimate::quantile, stream};
 
-/// Numbers of a block of counts that are expanded to f64 at once.
+/// Numbers of a block of counts, features or means that exist at once.
 const BLOCK_NUMBERS: usize = 1 << 21;
+/// Most resamples whose means are worked on together.
+const BLOCK_RESAMPLES: usize = 64;
 
 /// Bootstrap resamples of N samples (Efron 1979): for each resample, how often it drew each sample.
 #[derive(Clone, Debug)]
@@ -141,24 +143,36 @@ impl Resamples {
         Ok(self.percentile(value, replicates))
     }
 
-    /// Resampled means of `features` (samples, features), a block of resamples at a time: (resamples, features) each.
+    /// A function of resampled means, for each resample in order; the means are those of `width` features of each sample.
     ///
-    /// `visit` gets every row of means in order. The bootstrap of any function of moments is one matrix product this
-    /// way, in bounded memory.
-    pub fn for_each_mean(&self, features: &[ArrayView2<'_, f64>], mut visit: impl FnMut(&[ArrayView1<'_, f64>])) {
+    /// `features` gives the features of a range of samples, (range, width), as often as it is asked: the working set is a few
+    /// blocks of fixed size, whatever the number of samples. `of` gets one row of means. The bootstrap of any function of
+    /// moments is a matrix product this way.
+    pub fn map_means<'a, T: Send>(
+        &self,
+        width: usize,
+        features: impl Fn(Range<usize>) -> CowArray<'a, f64, Ix2> + Sync,
+        of: impl Fn(ArrayView1<'_, f64>) -> T + Sync,
+    ) -> Vec<T> {
         let n = self.n_samples();
-        let kept: Vec<usize> = (0..n).collect();
-        let widest: usize = features.iter().map(|part| part.ncols()).sum::<usize>().max(1);
-        let rows = (BLOCK_NUMBERS / widest).max(1);
-        for block in self.blocks(&kept) {
-            for counts in block.axis_chunks_iter(Axis(0), rows) {
-                let means: Vec<Array2<f64>> = features.iter().map(|part| product(counts, *part) / n as f64).collect();
-                for resample in 0..counts.nrows() {
-                    let parts: Vec<ArrayView1<'_, f64>> = means.iter().map(|part| part.row(resample)).collect();
-                    visit(&parts);
+        // Fixed by the sizes alone, so that no sum depends on the number of threads.
+        let rows = (BLOCK_NUMBERS / width.max(1)).clamp(1, BLOCK_RESAMPLES);
+        let step = (BLOCK_NUMBERS / width.max(rows)).clamp(1, n);
+        let blocks: Vec<ArrayView2<'_, u8>> = self.counts.axis_chunks_iter(Axis(0), rows).collect();
+        let results: Vec<Vec<T>> = blocks
+            .into_par_iter()
+            .map(|block| {
+                let mut means = Array2::zeros((block.nrows(), width));
+                for start in (0..n).step_by(step) {
+                    let samples = start..(start + step).min(n);
+                    let counts = block.slice(s![.., samples.clone()]).mapv(f64::from);
+                    accumulate_product(counts.view(), features(samples).view(), &mut means);
                 }
-            }
-        }
+                means /= n as f64;
+                means.rows().into_iter().map(&of).collect()
+            })
+            .collect();
+        results.into_iter().flatten().collect()
     }
 
     /// Percentile interval of a statistic that is unbiased under resampling, such as a mean.

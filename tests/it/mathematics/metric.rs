@@ -10,7 +10,9 @@ use transferscore::{
     stats::{Confidence, Resamples},
 };
 
-use super::support::{close, contains_its_value, golden, jacobians, normal, normal_jacobians, number, resamples};
+use super::support::{
+    close, contains_its_value, golden, jacobians, matching, moments, normal, normal_jacobians, number, resamples,
+};
 
 const NO_NULLS: Nulls<'static> = Nulls { sign: AttackSign::Arbitrary, alpha1_floor: None, mispaired: None };
 
@@ -93,8 +95,7 @@ fn alphas_and_taus_agree_with_the_oracle() {
 fn gradient_matching_agrees_with_the_oracle() {
     for case in golden()["pairs"].as_array().unwrap() {
         let (source, target) = (jacobians(&case["jacobians_1"]), jacobians(&case["jacobians_2"]));
-        let grams = CrossGrams::of(target.view(), source.view()).unwrap();
-        let found = gradient_matching(&grams, &resamples(source.dim().0)).unwrap();
+        let found = matching(&target, &source, &resamples(source.dim().0)).unwrap();
         close(found.distance.value, number(&case["gradient_matching"]["distance"]), 1e-9);
         close(found.explained.value, number(&case["gradient_matching"]["explained"]), 1e-9);
         contains_its_value(&found.distance);
@@ -125,7 +126,7 @@ fn a_scaled_copy_is_fully_transferable() {
     let pair = Pair::of(&source, &target, 0);
     close(pair.alphas_12().alpha1.value, 1.0, 1e-6);
     close(pair.alphas_21().alpha1.value, 1.0, 1e-6);
-    let found = gradient_matching(&CrossGrams::of(target.view(), source.view()).unwrap(), &resamples(30)).unwrap();
+    let found = matching(&target, &source, &resamples(30)).unwrap();
     close(found.explained.value, 1.0, 1e-12);
     close(found.explained.lower, 1.0, 1e-9);
     let tau2 = tau2(pair.d11.view(), pair.d12.view(), AttackSign::Arbitrary, &resamples(30)).unwrap();
@@ -140,18 +141,18 @@ fn gradient_matching_of_a_source_with_dependent_outputs_uses_the_pseudo_inverse(
     let sum = base.sum_axis(Axis(1)).insert_axis(Axis(1));
     let source = ndarray::concatenate(Axis(1), &[base.view(), sum.view()]).unwrap();
     let target = base.slice(s![.., 0..1, ..]).mapv(|x| 3.0 * x) - base.slice(s![.., 1..2, ..]);
-    let found = gradient_matching(&CrossGrams::of(target.view(), source.view()).unwrap(), &resamples(25)).unwrap();
+    let found = matching(&target, &source, &resamples(25)).unwrap();
     close(found.explained.value, 1.0, 1e-7);
 }
 
 #[test]
 fn a_source_that_stands_still_explains_nothing_and_a_reference_that_does_is_refused() {
     let (zero, live) = (Array3::<f32>::zeros((9, 2, 4)), normal_jacobians((9, 2, 4), 3));
-    let found = gradient_matching(&CrossGrams::of(live.view(), zero.view()).unwrap(), &resamples(9)).unwrap();
+    let found = matching(&live, &zero, &resamples(9)).unwrap();
     assert_eq!((found.explained.value, found.explained.upper), (0.0, 0.0));
     let energy: f64 = live.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 9.0;
     close(found.distance.value, energy.sqrt(), 1e-12);
-    let refused = gradient_matching(&CrossGrams::of(zero.view(), live.view()).unwrap(), &resamples(9));
+    let refused = matching(&zero, &live, &resamples(9));
     assert_eq!(refused, Err(Error::NoGradients));
 }
 
@@ -164,9 +165,10 @@ fn the_first_theorem_holds_for_scalar_outputs() {
     let resamples = resamples(40);
     let tau2 = tau2(pair.d11.view(), pair.d12.view(), AttackSign::Arbitrary, &resamples).unwrap().value;
     let cosines = squared_cosines(pair.directions[0].view(), pair.directions[1].view()).unwrap();
-    let grams = CrossGrams::of(target.view(), source.view()).unwrap();
-    let left: f64 = cosines.iter().zip(&grams.energy).map(|(c, energy)| (1.0 - c.unwrap() * tau2) * energy).sum();
-    let distance = gradient_matching(&grams, &resamples).unwrap().distance.value;
+    let moments = moments(&target, &source, &resamples);
+    let left: f64 =
+        cosines.iter().zip(moments.target_energies()).map(|(c, energy)| (1.0 - c.unwrap() * tau2) * energy).sum();
+    let distance = gradient_matching(&moments, &resamples).unwrap().distance.value;
     close((left / 40.0).sqrt(), distance, 1e-6);
 }
 
@@ -320,9 +322,8 @@ fn intervals_do_not_depend_on_the_thread_count() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let pair = Pair::of(&source, &target, 0);
-            let grams = CrossGrams::of(target.view(), source.view()).unwrap();
             let tau2 = tau2(pair.d11.view(), pair.d12.view(), AttackSign::Arbitrary, &resamples(50)).unwrap();
-            (pair.alphas_12(), pair.alphas_21(), tau2, gradient_matching(&grams, &resamples(50)).unwrap())
+            (pair.alphas_12(), pair.alphas_21(), tau2, matching(&target, &source, &resamples(50)).unwrap())
         })
     };
     assert_eq!(all(1), all(4));
@@ -366,7 +367,7 @@ proptest! {
         let (source, target) = (normal_jacobians((9, 2, 5), seed), normal_jacobians((9, 3, 5), seed + 1));
         let resamples = Resamples::new(9, Confidence { level: 0.9, resamples: 100 }, seed).unwrap();
         let explained = |source: &Array3<f32>| {
-            gradient_matching(&CrossGrams::of(target.view(), source.view()).unwrap(), &resamples).unwrap().explained
+            matching(&target, source, &resamples).unwrap().explained
         };
         let mut mixed = source.clone();
         let second = source.slice(s![.., 1, ..]).mapv(|x| 4.0 * x) + source.slice(s![.., 0, ..]);

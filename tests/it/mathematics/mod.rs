@@ -4,5 +4,6 @@ mod attack;
 mod knowledge;
 mod lanczos;
 mod metric;
+mod moments;
 mod stats;
 mod support;

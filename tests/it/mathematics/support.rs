@@ -2,7 +2,10 @@
 
 use ndarray::{Array2, Array3};
 use serde_json::Value;
-use transferscore::stats::{Confidence, Estimate, Purpose, Resamples, standard_normal, stream};
+use transferscore::{
+    metric::{self, CrossGrams, GradientMatching, GradientMoments, gradient_matching},
+    stats::{Confidence, Estimate, Purpose, Resamples, standard_normal, stream},
+};
 
 pub fn golden() -> Value {
     serde_json::from_str(include_str!("../../golden/mathematics.json")).unwrap()
@@ -53,4 +56,20 @@ pub fn contains_its_value(estimate: &Estimate) {
     let Estimate { value, lower, upper, .. } = *estimate;
     assert!(lower <= value && value <= upper, "{lower} <= {value} <= {upper}");
     assert!(lower.is_finite() && upper.is_finite());
+}
+
+/// The moments of whole Jacobians, added at once.
+pub fn moments(target: &Array3<f32>, source: &Array3<f32>, resamples: &Resamples) -> GradientMoments {
+    let mut moments = GradientMoments::new(resamples, target.dim().1, source.dim().1);
+    let positions: Vec<usize> = (0..target.dim().0).collect();
+    moments.add(&positions, &CrossGrams::of(target.view(), source.view()).unwrap()).unwrap();
+    moments
+}
+
+pub fn matching(
+    target: &Array3<f32>,
+    source: &Array3<f32>,
+    resamples: &Resamples,
+) -> Result<GradientMatching, metric::Error> {
+    gradient_matching(&moments(target, source, resamples), resamples)
 }
