@@ -14,11 +14,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from grpc_tools import protoc
 
-PROTO_FILES = ["transfer_score", "model", "dataset"]
-
-
 def generate_stubs(proto_folder, output):
-    sources = [f"transferscore/v1/{name}.proto" for name in PROTO_FILES]
+    sources = sorted(str(path) for path in pathlib.Path(proto_folder, "transferscore").rglob("*.proto"))
     outputs = [f"--python_out={output}", f"--grpc_python_out={output}"]
     status = protoc.main(["protoc", f"-I{proto_folder}", *outputs, *sources])
     assert status == 0, "protoc failed"
@@ -39,7 +36,9 @@ def error_details(error, kind):
 
 class Checks:
     def __init__(self, channel):
-        self.messages = importlib.import_module("transferscore.v1.transfer_score_pb2")
+        self.score_messages = importlib.import_module("transferscore.v1.scores_pb2")
+        self.ranking_messages = importlib.import_module("transferscore.v1.ranking_pb2")
+        self.attack_messages = importlib.import_module("transferscore.v1.attack_pb2")
         self.model_messages = importlib.import_module("transferscore.v1.model_pb2")
         score_services = importlib.import_module("transferscore.v1.transfer_score_pb2_grpc")
         model_services = importlib.import_module("transferscore.v1.model_pb2_grpc")
@@ -48,7 +47,7 @@ class Checks:
 
     def request(self, **fields):
         defaults = dict(source_model="digits-100", reference_model="digits-reference", dataset="digits")
-        return self.messages.TransferScoreRequest(**(defaults | fields))
+        return self.score_messages.TransferScoreRequest(**(defaults | fields))
 
     def lists_models(self):
         models = {model.name: model for model in self.models.ListModels(self.model_messages.ListModelsRequest()).models}
@@ -71,7 +70,7 @@ class Checks:
         assert first == second
 
     def ranks_sources(self):
-        request = self.messages.RankSourcesRequest(reference_model="digits-reference", dataset="digits")
+        request = self.ranking_messages.RankSourcesRequest(reference_model="digits-reference", dataset="digits")
         events = list(self.scores.RankSources(request))
         kinds = [event.WhichOneof("event") for event in events]
         assert kinds[-1] == "ranking" and kinds.count("ranking") == 1, kinds
@@ -85,7 +84,7 @@ class Checks:
 
     def explains_a_bad_request(self):
         try:
-            self.scores.TransferScore(self.request(attack=self.messages.AttackOptions(epsilon=-1)))
+            self.scores.TransferScore(self.request(attack=self.attack_messages.AttackOptions(epsilon=-1)))
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
             (information,) = error_details(error, error_details_pb2.ErrorInfo)

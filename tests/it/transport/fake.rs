@@ -200,14 +200,26 @@ fn affine_fit() -> AffineFit {
 
 pub fn pair_scores() -> PairScores {
     let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
+    let solver = SolverReport {
+        solver: Solver::Lanczos,
+        n_converged: 7,
+        mean_residual: 1e-6,
+        max_residual: 2e-5,
+        mean_steps: 9.5,
+    };
     PairScores {
         source_to_reference: directional(),
         reference_to_source: directional(),
         tau1: estimate(0.5),
-        variants: Vec::new(),
+        variants: vec![VariantScores {
+            variant: Variant { epsilon: Some(0.03), level: 0 },
+            source_to_reference: directional(),
+            reference_to_source: directional(),
+            tau1: estimate(0.5),
+        }],
         gradient_matching: Some(GradientMatching { distance: estimate(1.0), explained: estimate(0.5) }),
-        source_solver: None,
-        reference_solver: None,
+        source_solver: Some(solver),
+        reference_solver: Some(solver),
         knowledge: KnowledgeScores {
             function_matching: Some(affine_fit()),
             affine_transfer: Some(affine_fit()),
@@ -238,7 +250,7 @@ pub fn pair_scores() -> PairScores {
                 step_size: Some(0.0075),
                 random_start: true,
                 loss: Some(AttackLoss::CrossEntropy),
-                virtual_attack: VirtualAttackOptions::default(),
+                virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
             },
             confidence: Confidence { level: 0.95, resamples: 1_000 },
             provider: "CPU".to_owned(),
