@@ -43,6 +43,8 @@ fn reported_source(source: &RankedSource, row: &RankingRow) -> Option<ReportedSo
         rank: source.rank as usize,
         model: model(scores.provenance.as_ref()?.source_model.as_ref()),
         value: estimate(source.value.as_ref()?),
+        probability_best: source.probability_best,
+        probability_above_next: source.probability_above_next,
         combined: estimate(scores.reference_to_source.as_ref()?.combined.as_ref()?),
         linear_probe_accuracy: probe.map(estimate),
         function_matching_r2: matching.map(estimate),
@@ -57,14 +59,12 @@ fn model(model: Option<&proto::ModelReference>) -> ReportedModel {
 
 fn estimate(estimate: &proto::Estimate) -> Estimate {
     Estimate {
-        value: estimate.value,
-        lower: estimate.lower,
-        upper: estimate.upper,
         null_floor: estimate.null_floor,
         shuffled: estimate
             .shuffled_null
             .zip(estimate.shuffled_null_upper)
             .map(|(mean, upper)| ShuffledNull { mean, upper }),
+        ..Estimate::of(estimate.value, estimate.lower, estimate.upper)
     }
 }
 

@@ -48,6 +48,16 @@ pub fn chance(estimate: Option<&Estimate>) -> String {
         .map_or_else(|| "-".to_owned(), number)
 }
 
+/// A probability in percent, never rounded to certainty; a dash where there is none.
+pub fn probability(value: Option<f64>) -> String {
+    match value {
+        Some(value) if value > 0.0 && value < 0.005 => "<1 %".to_owned(),
+        Some(value) if value < 1.0 && value > 0.995 => ">99 %".to_owned(),
+        Some(value) => format!("{:.0} %", 100.0 * value),
+        None => "-".to_owned(),
+    }
+}
+
 /// Three decimals, or three digits where those would hide the number.
 pub fn number(value: f64) -> String {
     let size = value.abs();
@@ -74,6 +84,20 @@ mod tests {
             [(0.0, "0.000"), (0.5124, "0.512"), (-1.5, "-1.500"), (0.000_123_4, "1.23e-4"), (1_234_567.0, "1.23e6")]
         {
             assert_eq!(number(value), expected);
+        }
+    }
+
+    #[test]
+    fn probabilities_are_never_rounded_to_certainty() {
+        for (value, expected) in [
+            (Some(0.0), "0 %"),
+            (Some(0.001), "<1 %"),
+            (Some(0.5), "50 %"),
+            (Some(0.999), ">99 %"),
+            (Some(1.0), "100 %"),
+            (None, "-"),
+        ] {
+            assert_eq!(probability(value), expected);
         }
     }
 

@@ -101,6 +101,7 @@ pub fn gradient_matching(moments: &GradientMoments, resamples: &Resamples) -> Re
             value: squared.value.sqrt(),
             lower: squared.lower.sqrt(),
             upper: squared.upper.sqrt(),
+            replicates: squared.replicates.map(f64::sqrt),
             ..squared
         },
         explained: resamples.recentred(matched / energy, explained, 0.0..=1.0),

@@ -20,6 +20,9 @@ const LISTED: usize = 3;
 /// Fewer sources than this give a rank correlation that chance alone often makes perfect.
 const FEW_SOURCES: usize = 5;
 
+/// A share of resamples from which on a lead counts as certain.
+const SURE: f64 = 0.95;
+
 /// The finding, most important sentence first.
 pub fn sentences(report: &RankingReport) -> Vec<String> {
     let Some((best, others)) = report.sources.split_first() else {
@@ -31,7 +34,9 @@ pub fn sentences(report: &RankingReport) -> Vec<String> {
         .filter(|other| other.value.upper >= best.value.lower)
         .map(|other| other.model.name.as_str())
         .collect();
-    if !rivals.is_empty() {
+    if let Some(sentence) = lead(best, others.first(), report.n_samples) {
+        sentences.push(sentence);
+    } else if !rivals.is_empty() {
         let (verb, noun) = if rivals.len() == 1 { ("overlaps", "The interval") } else { ("overlap", "The intervals") };
         sentences.push(format!(
             "{noun} of {} {verb} with that of {}: these {} samples do not tell them apart for certain.",
@@ -41,10 +46,18 @@ pub fn sentences(report: &RankingReport) -> Vec<String> {
         ));
     }
     sentences.extend(above_chance(&report.sources));
-    let counted = |of: fn(&ReportedSource) -> Option<Estimate>| report.sources.iter().filter_map(of).count();
+    let counted = |has: fn(&&ReportedSource) -> bool| report.sources.iter().filter(has).count();
     let measures = [
-        ("linear-probe accuracy", report.spearman_linear_probe, counted(|source| source.linear_probe_accuracy)),
-        ("function-matching R²", report.spearman_function_matching, counted(|source| source.function_matching_r2)),
+        (
+            "linear-probe accuracy",
+            report.spearman_linear_probe,
+            counted(|source| source.linear_probe_accuracy.is_some()),
+        ),
+        (
+            "function-matching R²",
+            report.spearman_function_matching,
+            counted(|source| source.function_matching_r2.is_some()),
+        ),
     ];
     sentences.extend(measures.into_iter().filter_map(|(measure, spearman, n)| Some(agreement(measure, spearman?, n))));
     sentences
@@ -62,6 +75,19 @@ fn leader(report: &RankingReport, best: &ReportedSource, n_sources: usize) -> St
         number(best.value.lower),
         number(best.value.upper)
     )
+}
+
+/// How sure the lead is, by resamples on which all sources are measured alike; `None` where they were not.
+fn lead(best: &ReportedSource, next: Option<&ReportedSource>, n_samples: usize) -> Option<String> {
+    let (next, first, above) = (next?, best.probability_best?, best.probability_above_next?);
+    let verdict = if first >= SURE { "tell the sources apart" } else { "do not tell the sources apart for certain" };
+    Some(format!(
+        "Resampled, these {n_samples} samples {verdict}: {} is above {} in {} of resamples and best of all in {}.",
+        best.model.name,
+        next.model.name,
+        probability(above),
+        probability(first)
+    ))
 }
 
 /// How many sources chance explains, where the level of chance is known.
@@ -117,6 +143,15 @@ pub fn number(value: f64) -> String {
 pub fn percent(share: f64) -> String {
     let text = format!("{:.2}", 100.0 * share);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A probability in percent, never rounded to certainty.
+pub fn probability(value: f64) -> String {
+    match 100.0 * value {
+        percent if percent > 0.0 && percent < 0.5 => "less than 1 %".to_owned(),
+        percent if percent < 100.0 && percent > 99.5 => "more than 99 %".to_owned(),
+        percent => format!("{percent:.0} %"),
+    }
 }
 
 /// A count, in thousands and millions.

@@ -51,6 +51,10 @@ pub struct ReportedSource {
     pub model: ReportedModel,
     /// The metric that the sources are ranked by.
     pub value: Estimate,
+    /// How probable it is that no other source is above it, 0..1.
+    pub probability_best: Option<f64>,
+    /// How probable it is that it is above the next source, 0..1.
+    pub probability_above_next: Option<f64>,
     /// Adversarial transferability, combined, reference → source.
     pub combined: Estimate,
     /// 0..1.
@@ -75,8 +79,8 @@ pub enum ReportError {
 /// Only where a template or a chart fails, which no input makes them do.
 pub fn ranking_html(report: &RankingReport) -> Result<String, ReportError> {
     let axis = BarAxis::of(&report.sources);
-    let accuracy = |source: &ReportedSource| source.linear_probe_accuracy;
-    let r2 = |source: &ReportedSource| source.function_matching_r2;
+    let accuracy = |source: &ReportedSource| source.linear_probe_accuracy.clone();
+    let r2 = |source: &ReportedSource| source.function_matching_r2.clone();
     let charts = [
         Chart::draw(report, "linear-probe accuracy", accuracy, report.spearman_linear_probe)?,
         Chart::draw(report, "function-matching R²", r2, report.spearman_function_matching)?,
@@ -113,6 +117,7 @@ struct Row<'a> {
     value: String,
     interval: String,
     chance: String,
+    best: String,
     bar: Bar,
     linear_probe: String,
     function_matching: String,
@@ -144,7 +149,7 @@ impl<'a> Row<'a> {
     fn new(source: &'a ReportedSource, axis: &BarAxis) -> Row<'a> {
         let value = &source.value;
         let digest = source.model.digest.as_str();
-        let optional = |estimate: Option<Estimate>| estimate.map_or("–".to_owned(), |e| finding::number(e.value));
+        let optional = |estimate: Option<&Estimate>| estimate.map_or("–".to_owned(), |e| finding::number(e.value));
         Row {
             rank: source.rank,
             name: &source.model.name,
@@ -152,6 +157,7 @@ impl<'a> Row<'a> {
             value: finding::number(value.value),
             interval: format!("{} to {}", finding::number(value.lower), finding::number(value.upper)),
             chance: finding::chance(value).map_or("–".to_owned(), finding::number),
+            best: source.probability_best.map_or("–".to_owned(), finding::probability),
             bar: Bar {
                 lower: axis.percent(value.lower),
                 width: axis.width(value.lower, value.upper),
@@ -159,8 +165,8 @@ impl<'a> Row<'a> {
                 chance: finding::chance(value).map(|chance| axis.percent(chance)),
                 zero: axis.percent(0.0),
             },
-            linear_probe: optional(source.linear_probe_accuracy),
-            function_matching: optional(source.function_matching_r2),
+            linear_probe: optional(source.linear_probe_accuracy.as_ref()),
+            function_matching: optional(source.function_matching_r2.as_ref()),
             n_parameters: finding::count(source.n_parameters),
         }
     }
@@ -208,7 +214,7 @@ impl Chart {
                 let point = scatter::Point {
                     rank: source.rank,
                     name: &source.model.name,
-                    x: source.combined,
+                    x: source.combined.clone(),
                     y: knowledge(source)?,
                 };
                 point.is_finite().then_some(point)

@@ -27,7 +27,7 @@ pub struct Point<'a> {
 impl Point<'_> {
     /// Whether it can be drawn.
     pub fn is_finite(&self) -> bool {
-        [self.x, self.y].iter().all(|e| e.value.is_finite() && e.lower.is_finite() && e.upper.is_finite())
+        [&self.x, &self.y].into_iter().all(|e| e.value.is_finite() && e.lower.is_finite() && e.upper.is_finite())
     }
 }
 
@@ -95,7 +95,7 @@ fn draw_plot<'a>(
         .margin_right(14)
         .x_label_area_size(40)
         .y_label_area_size(52)
-        .build_cartesian_2d(range(points.iter().map(|point| point.x)), range(points.iter().map(|point| point.y)))?;
+        .build_cartesian_2d(range(points.iter().map(|point| &point.x)), range(points.iter().map(|point| &point.y)))?;
     plane
         .configure_mesh()
         .x_labels(6)
@@ -154,7 +154,7 @@ fn style(colour: &'static RGBColor) -> TextStyle<'static> {
 }
 
 /// An axis that holds all intervals, with room around them.
-fn range(estimates: impl Iterator<Item = Estimate>) -> Range<f64> {
+fn range<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Range<f64> {
     let (low, high) = estimates.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), e| {
         (low.min(e.lower).min(e.value), high.max(e.upper).max(e.value))
     });

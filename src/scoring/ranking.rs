@@ -2,8 +2,9 @@
 
 use crate::{
     error::{Error, Reason, Result},
+    limits,
     scoring::types::*,
-    stats::{kendall, pearson, spearman},
+    stats::{kendall, pearson, probabilities_above, probability_above, probability_best, spearman},
 };
 
 /// Reads one number from a pair's scores; `None` where it was not computed.
@@ -40,16 +41,16 @@ const FEWEST_SOURCES: usize = 3;
 pub fn ranked_value(metric: RankingMetric, scores: &PairScores) -> Option<Estimate> {
     let knowledge = &scores.knowledge;
     match metric {
-        RankingMetric::CombinedReferenceToSource => Some(scores.reference_to_source.combined),
-        RankingMetric::CombinedSourceToReference => Some(scores.source_to_reference.combined),
-        RankingMetric::Alpha1ReferenceToSource => Some(scores.reference_to_source.alpha1),
-        RankingMetric::Alpha1SourceToReference => Some(scores.source_to_reference.alpha1),
-        RankingMetric::Alpha2ReferenceToSource => Some(scores.reference_to_source.alpha2),
-        RankingMetric::Alpha2SourceToReference => Some(scores.source_to_reference.alpha2),
-        RankingMetric::Tau1 => Some(scores.tau1),
-        RankingMetric::Explained => Some(scores.gradient_matching.as_ref()?.explained),
-        RankingMetric::FunctionMatchingR2 => Some(knowledge.function_matching.as_ref()?.r2),
-        RankingMetric::LinearProbeAccuracy => Some(knowledge.linear_probe.as_ref()?.accuracy),
+        RankingMetric::CombinedReferenceToSource => Some(scores.reference_to_source.combined.clone()),
+        RankingMetric::CombinedSourceToReference => Some(scores.source_to_reference.combined.clone()),
+        RankingMetric::Alpha1ReferenceToSource => Some(scores.reference_to_source.alpha1.clone()),
+        RankingMetric::Alpha1SourceToReference => Some(scores.source_to_reference.alpha1.clone()),
+        RankingMetric::Alpha2ReferenceToSource => Some(scores.reference_to_source.alpha2.clone()),
+        RankingMetric::Alpha2SourceToReference => Some(scores.source_to_reference.alpha2.clone()),
+        RankingMetric::Tau1 => Some(scores.tau1.clone()),
+        RankingMetric::Explained => Some(scores.gradient_matching.as_ref()?.explained.clone()),
+        RankingMetric::FunctionMatchingR2 => Some(knowledge.function_matching.as_ref()?.r2.clone()),
+        RankingMetric::LinearProbeAccuracy => Some(knowledge.linear_probe.as_ref()?.accuracy.clone()),
     }
 }
 
@@ -67,11 +68,27 @@ pub fn ranked(rows: &[(String, PairScores)], rank_by: RankingMetric) -> Result<V
         valued.push((name, value));
     }
     valued.sort_by(|(_, left), (_, right)| right.value.total_cmp(&left.value));
-    Ok(valued
-        .into_iter()
-        .enumerate()
-        .map(|(index, (name, value))| RankedSource { source_model: name.clone(), rank: index + 1, value })
-        .collect())
+    let (names, values): (Vec<&String>, Vec<Estimate>) = valued.into_iter().unzip();
+    let best = probability_best(&values);
+    let above_next: Vec<Option<f64>> =
+        values.windows(2).map(|pair| if let [a, b] = pair { probability_above(a, b) } else { None }).collect();
+    let sources = names.into_iter().zip(values).enumerate().map(|(index, (name, value))| RankedSource {
+        source_model: name.clone(),
+        rank: index + 1,
+        value,
+        probability_best: best.as_ref().and_then(|best| best.get(index).copied()),
+        probability_above_next: above_next.get(index).copied().flatten(),
+    });
+    Ok(sources.collect())
+}
+
+/// How surely each ranked source is above each other, in their order; empty for more than [`limits::COMPARED_SOURCES`].
+pub fn probabilities(ranked: &[RankedSource]) -> Vec<Vec<f64>> {
+    if ranked.len() > limits::COMPARED_SOURCES {
+        return Vec::new();
+    }
+    let values: Vec<Estimate> = ranked.iter().map(|source| source.value.clone()).collect();
+    probabilities_above(&values).unwrap_or_default()
 }
 
 /// Relates every adversarial metric to every knowledge measure over the sources that have both.

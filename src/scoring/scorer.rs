@@ -198,12 +198,10 @@ impl Scoring for Scorer {
         let survey = self.survey(request, "source_models")?;
         let rows = survey.run(&self.runtime, &self.answers, cancel, on_event)?;
         let sources = ranking::ranked(&rows, request.rank_by)?;
-        Ok(Ranking {
-            rank_by: request.rank_by,
-            sources,
-            correlations: ranking::correlations(&rows),
-            skipped: survey.skipped,
-        })
+        let probability_above = ranking::probabilities(&sources);
+        let correlations = ranking::correlations(&rows);
+        let skipped = survey.skipped;
+        Ok(Ranking { rank_by: request.rank_by, sources, probability_above, correlations, skipped })
     }
 
     fn models(&self) -> Vec<ModelDescription> {

@@ -1,5 +1,7 @@
 //! A number with its uncertainty.
 
+use std::sync::Arc;
+
 /// How intervals are made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Confidence {
@@ -10,7 +12,7 @@ pub struct Confidence {
 }
 
 /// A value with its bootstrap interval and what chance would give.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// On the probe set itself.
     pub value: f64,
@@ -22,6 +24,57 @@ pub struct Estimate {
     pub null_floor: Option<f64>,
     /// The null from shuffling the sample pairing.
     pub shuffled: Option<ShuffledNull>,
+    /// What the interval was made from.
+    pub replicates: Replicates,
+}
+
+/// The values on the bootstrap resamples, in the order of the resamples: two estimates made with the same resamples are
+/// compared pairwise by them. Cheap to clone; empty where they were dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Replicates(Option<Arc<[f64]>>);
+
+impl Replicates {
+    /// Keeps these values; one that is not finite stands for a resample without a usable sample.
+    pub fn new(values: &[f64]) -> Self {
+        Replicates(Some(values.into()))
+    }
+
+    /// Keeps nothing.
+    pub const fn none() -> Self {
+        Replicates(None)
+    }
+
+    /// Empty where there are none.
+    pub fn values(&self) -> &[f64] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// The values transformed one by one.
+    #[must_use]
+    pub fn map(&self, of: impl Fn(f64) -> f64) -> Self {
+        Replicates(self.0.as_ref().map(|values| values.iter().map(|&value| of(value)).collect()))
+    }
+}
+
+/// Equal to the bit, so that what is not a number equals itself.
+impl PartialEq for Replicates {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |replicates: &Replicates| -> Vec<u64> { replicates.values().iter().map(|x| x.to_bits()).collect() };
+        bits(self) == bits(other)
+    }
+}
+
+impl Estimate {
+    /// A value and the ends of its interval, and nothing else.
+    pub const fn of(value: f64, lower: f64, upper: f64) -> Self {
+        Estimate { value, lower, upper, null_floor: None, shuffled: None, replicates: Replicates::none() }
+    }
+
+    /// The same without what the interval was made from.
+    #[must_use]
+    pub fn without_replicates(self) -> Self {
+        Estimate { replicates: Replicates::none(), ..self }
+    }
 }
 
 /// The distribution of a metric once the relation between the models is destroyed.

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no global randomness. The same inputs and seed give the same bits, whatever the thread count.
 
+mod comparison;
 mod correlation;
 mod decomposition;
 mod error;
@@ -10,10 +11,11 @@ mod product;
 mod random;
 mod resampling;
 
+pub use comparison::{probabilities_above, probability_above, probability_best};
 pub use correlation::{kendall, pearson, spearman};
 pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue};
 pub use error::Error;
-pub use estimate::{Confidence, Estimate, ShuffledNull, quantile};
+pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};
 pub(crate) use product::accumulate_product;
 pub use product::product;
 pub use random::{

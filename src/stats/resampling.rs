@@ -7,7 +7,7 @@ use std::ops::{Range, RangeInclusive};
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, parallel::prelude::*, s};
 
-use super::{Confidence, Error, Estimate, Purpose, accumulate_product, below, estimate::quantile, stream};
+use super::{Confidence, Error, Estimate, Purpose, Replicates, accumulate_product, below, estimate::quantile, stream};
 
 /// Numbers of a block of counts, features or means that exist at once.
 const BLOCK_NUMBERS: usize = 1 << 21;
@@ -180,11 +180,12 @@ impl Resamples {
     /// Where the few or skewed replicates leave the value outside, the nearer end moves to it. Replicates that are not
     /// finite (a resample without a usable sample) are left out; without any, the interval is the value.
     pub fn percentile(&self, value: f64, replicates: Vec<f64>) -> Estimate {
+        let kept = Replicates::new(&replicates);
         let replicates = ascending(replicates);
         let tail = (1.0 - self.confidence.level) / 2.0;
         let lower = quantile(&replicates, tail).unwrap_or(value).min(value);
         let upper = quantile(&replicates, 1.0 - tail).unwrap_or(value).max(value);
-        Estimate { value, lower, upper, null_floor: None, shuffled: None }
+        Estimate { replicates: kept, ..Estimate::of(value, lower, upper) }
     }
 
     /// Percentile interval of a statistic that resampling biases, such as a share explained by a fit, which is larger on
@@ -193,11 +194,12 @@ impl Resamples {
     ///
     /// So the interval tells the spread around the value at this sample count; what a fit gains by chance at this count
     /// is in the value and stays in it.
-    pub fn recentred(&self, value: f64, replicates: Vec<f64>, range: RangeInclusive<f64>) -> Estimate {
-        let replicates = ascending(replicates);
-        let shift = value - quantile(&replicates, 0.5).unwrap_or(value);
-        let shifted = replicates.iter().map(|x| (x + shift).clamp(*range.start(), *range.end())).collect();
-        self.percentile(value, shifted)
+    pub fn recentred(&self, value: f64, mut replicates: Vec<f64>, range: RangeInclusive<f64>) -> Estimate {
+        let shift = value - quantile(&ascending(replicates.clone()), 0.5).unwrap_or(value);
+        for replicate in replicates.iter_mut().filter(|replicate| replicate.is_finite()) {
+            *replicate = (*replicate + shift).clamp(*range.start(), *range.end());
+        }
+        self.percentile(value, replicates)
     }
 }
 

@@ -7,11 +7,9 @@ use transferscore::{
 
 fn estimate(value: f64, half_width: f64) -> Estimate {
     Estimate {
-        value,
-        lower: value - half_width,
-        upper: value + half_width,
         null_floor: Some(0.05),
         shuffled: Some(ShuffledNull { mean: 0.05, upper: 0.07 }),
+        ..Estimate::of(value, value - half_width, value + half_width)
     }
 }
 
@@ -20,6 +18,8 @@ fn source(rank: usize, name: &str, combined: f64, accuracy: f64) -> ReportedSour
         rank,
         model: ReportedModel { name: name.to_owned(), digest: format!("{rank:064x}") },
         value: estimate(combined, 0.03),
+        probability_best: None,
+        probability_above_next: None,
         combined: estimate(combined, 0.03),
         linear_probe_accuracy: Some(estimate(accuracy, 0.02)),
         function_matching_r2: Some(estimate(accuracy - 0.3, 0.04)),
@@ -131,6 +131,22 @@ fn overlapping_intervals_are_said_to_overlap() {
 }
 
 #[test]
+fn a_lead_is_judged_by_resamples_where_there_are_any() {
+    let mut report = report();
+    report.sources[1].value = estimate(0.52, 0.03);
+    report.sources[0].probability_best = Some(0.8);
+    report.sources[0].probability_above_next = Some(0.998);
+    let text = finding(&report);
+    assert!(!text.contains("overlaps with"), "{text}");
+    let expected = "Resampled, these 360 samples do not tell the sources apart for certain: digits-overlap-100 is above \
+                    digits-overlap-75 in more than 99 % of resamples and best of all in 80 %.";
+    assert!(text.contains(expected), "{text}");
+    assert!(ranking_html(&report).unwrap().contains("<td data-name=\"Best\">80 %</td>"));
+    report.sources[0].probability_best = Some(0.95);
+    assert!(finding(&report).contains("these 360 samples tell the sources apart: "));
+}
+
+#[test]
 fn what_chance_explains_is_not_praised() {
     let mut report = report();
     report.sources[4].value = estimate(0.08, 0.02);
@@ -179,7 +195,7 @@ fn odd_rankings_still_make_a_page() {
     strange.sources.iter_mut().for_each(|source| {
         source.value =
             Estimate { value: f64::NAN, lower: f64::NEG_INFINITY, upper: f64::INFINITY, ..estimate(0.0, 0.0) };
-        source.combined = source.value;
+        source.combined = source.value.clone();
     });
     let html = ranking_html(&strange).unwrap();
     assert!(!html.contains("NaN") && !html.contains("inf%"), "a number that is none is shown");
@@ -187,7 +203,7 @@ fn odd_rankings_still_make_a_page() {
     let mut equal = report();
     equal.sources.iter_mut().for_each(|source| {
         source.value = estimate(0.0, 0.0);
-        source.combined = source.value;
+        source.combined = source.value.clone();
         source.linear_probe_accuracy = Some(estimate(1.0, 0.0));
         source.function_matching_r2 = None;
     });

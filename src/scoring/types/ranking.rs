@@ -37,6 +37,8 @@ pub struct Ranking {
     pub rank_by: RankingMetric,
     /// Best first.
     pub sources: Vec<RankedSource>,
+    /// In the order of the sources: how probable it is that the row's is above the column's; empty for too many sources.
+    pub probability_above: Vec<Vec<f64>>,
     pub correlations: Vec<MeasureCorrelation>,
     pub skipped: Vec<SkippedSource>,
 }
@@ -46,6 +48,10 @@ pub struct RankedSource {
     pub source_model: String,
     pub rank: usize,
     pub value: Estimate,
+    /// That no other source is above it, 0..1; `None` where the sources were not measured on the same resamples.
+    pub probability_best: Option<f64>,
+    /// That it is above the next source, 0..1; `None` for the last one too.
+    pub probability_above_next: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

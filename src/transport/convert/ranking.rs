@@ -69,17 +69,28 @@ pub fn ranking(ranking: Ranking) -> Result<proto::RankSourcesResponse> {
             source_model: source.source_model.clone(),
             rank: count(source.rank),
             value: Some(estimate("the ranked value", &source.value)?),
+            probability_best: probability(source.probability_best)?,
+            probability_above_next: probability(source.probability_above_next)?,
         })
     });
     let skipped = ranking.skipped.into_iter();
+    let comparisons = ranking.sources.iter().zip(ranking.probability_above).map(|(source, row)| {
+        let probability_above = row.into_iter().map(|value| finite("a probability", value)).collect::<Result<_>>()?;
+        Ok(proto::RankingComparison { source_model: source.source_model.clone(), probability_above })
+    });
     Ok(response(Event::Ranking(proto::Ranking {
         rank_by: ranked_by(ranking.rank_by).into(),
         sources: sources.collect::<Result<_>>()?,
+        comparisons: comparisons.collect::<Result<_>>()?,
         correlations: ranking.correlations.into_iter().map(correlation).collect::<Result<_>>()?,
         skipped: skipped
             .map(|skipped| proto::SkippedSource { source_model: skipped.source_model, reason: skipped.reason })
             .collect(),
     })))
+}
+
+fn probability(value: Option<f64>) -> Result<Option<f64>> {
+    value.map(|value| finite("a probability", value)).transpose()
 }
 
 fn correlation(correlation: MeasureCorrelation) -> Result<proto::Correlation> {

@@ -265,7 +265,7 @@ proptest! {
             Some(0.1),
             &resamples(15),
         ).unwrap();
-        for (one, other) in [(one.r2, other.r2), (one.held_out_r2, other.held_out_r2), (one.distance, other.distance)] {
+        for (one, other) in [(&one.r2, &other.r2), (&one.held_out_r2, &other.held_out_r2), (&one.distance, &other.distance)] {
             prop_assert!((one.value - other.value).abs() < 1e-10);
             contains_its_value(&one);
         }

@@ -348,9 +348,9 @@ proptest! {
             turned(&black, &[1, 0], scale).view(),
             turned(&own, &[1, 0], scale).view(),
         );
-        for (one, other) in [(plain.alpha1, changed.alpha1), (plain.alpha2, changed.alpha2), (plain.combined, changed.combined)] {
+        for (one, other) in [(&plain.alpha1, &changed.alpha1), (&plain.alpha2, &changed.alpha2), (&plain.combined, &changed.combined)] {
             prop_assert!((one.value - other.value).abs() < 1e-12);
-            contains_its_value(&one);
+            contains_its_value(one);
         }
         prop_assert!(plain.alpha2.value <= 1.0 + 1e-12);
         let tau = |white: &Array2<f64>, black: &Array2<f64>| {

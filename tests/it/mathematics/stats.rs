@@ -3,8 +3,9 @@ use std::collections::HashSet;
 use ndarray::array;
 use proptest::prelude::*;
 use transferscore::stats::{
-    Confidence, Error, LeftSingular, Purpose, Resamples, ShuffledNull, SymmetricEigen, below, cyclic_permutation,
-    half_solve, kendall, pearson, permutation, quantile, spearman, standard_normal, stream,
+    Confidence, Error, Estimate, LeftSingular, Purpose, Replicates, Resamples, ShuffledNull, SymmetricEigen, below,
+    cyclic_permutation, half_solve, kendall, pearson, permutation, probabilities_above, probability_above,
+    probability_best, quantile, spearman, standard_normal, stream,
 };
 
 use super::support::{close, contains_its_value, golden, normal, number, numbers, resamples};
@@ -114,6 +115,61 @@ fn a_recentred_interval_lies_around_its_value_and_within_its_range() {
 fn replicates_that_are_not_numbers_are_left_out() {
     let estimate = resamples(4).percentile(1.0, vec![f64::NAN, f64::INFINITY]);
     assert_eq!((estimate.lower, estimate.upper), (1.0, 1.0));
+}
+
+/// An estimate with these replicates.
+fn replicated(values: &[f64]) -> Estimate {
+    Estimate { replicates: Replicates::new(values), ..Estimate::of(0.0, 0.0, 0.0) }
+}
+
+#[test]
+fn estimates_are_compared_resample_by_resample() {
+    // Each source is above the other on half of the resamples as a whole, but the first on three of four pairs.
+    let (a, b) = (replicated(&[1.0, 2.0, 3.0, 9.0]), replicated(&[0.0, 1.0, 3.0, 10.0]));
+    assert_eq!(probability_above(&a, &b), Some((2.0 + 0.5) / 4.0));
+    assert_eq!(probability_above(&b, &a), Some((1.0 + 0.5) / 4.0));
+    let c = replicated(&[1.0, f64::NAN, 0.0, 0.0]);
+    assert_eq!(probability_above(&a, &c), Some((0.5 + 1.0 + 1.0) / 3.0));
+    let all = [a, b, c];
+    assert_eq!(probability_best(&all), Some(vec![1.0 / 3.0, 0.5, 1.0 / 6.0]));
+    let rows = probabilities_above(&all).unwrap();
+    assert_eq!((rows[0][1], rows[1][0], rows[2][2]), (0.625, 0.375, 0.5));
+}
+
+#[test]
+fn estimates_of_other_resamples_are_not_compared() {
+    let (a, short) = (replicated(&[1.0, 2.0]), replicated(&[1.0]));
+    let dropped = a.clone().without_replicates();
+    assert_eq!(probability_above(&a, &short), None);
+    assert_eq!(probability_above(&a, &dropped), None);
+    assert_eq!(probability_above(&dropped, &dropped), None);
+    assert_eq!(probabilities_above(&[a.clone(), short.clone()]), None);
+    assert_eq!(probability_best(&[a.clone(), short]), None);
+    assert_eq!(probability_best(&[]), None);
+    assert_eq!(probability_above(&a, &replicated(&[f64::NAN, f64::NAN])), None);
+}
+
+#[test]
+fn what_two_sources_share_falls_out_of_their_comparison() {
+    // The difference is a tenth of the spread that they share.
+    let shared = normal((200, 1), 1).into_raw_vec_and_offset().0;
+    let noise = normal((200, 1), 2).into_raw_vec_and_offset().0;
+    let better: Vec<f64> = shared.iter().zip(&noise).map(|(x, e)| x + 0.1 + 0.1 * e).collect();
+    let resamples = resamples(200);
+    let (a, b) = (resamples.mean(&better).unwrap(), resamples.mean(&shared).unwrap());
+    assert!(a.lower < b.upper, "the intervals overlap");
+    assert_eq!(probability_above(&a, &b), Some(1.0));
+}
+
+#[test]
+fn the_interval_is_made_of_the_replicates() {
+    let values = normal((50, 1), 4).into_raw_vec_and_offset().0;
+    let estimate = resamples(50).mean(&values).unwrap();
+    let mut sorted = estimate.replicates.values().to_vec();
+    assert_eq!(sorted.len(), 200);
+    sorted.sort_by(f64::total_cmp);
+    assert_eq!(estimate.lower, quantile(&sorted, 0.025).unwrap());
+    assert_eq!(estimate.upper, quantile(&sorted, 0.975).unwrap());
 }
 
 #[test]

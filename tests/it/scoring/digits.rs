@@ -85,6 +85,17 @@ fn combined_rises_with_the_share_of_shared_classes() {
     let order: Vec<&str> = ranking.sources.iter().map(|source| source.source_model.as_str()).collect();
     assert_eq!(order, ["digits-100", "digits-75", "digits-50", "digits-25", "digits-0"]);
 
+    // By its own interval digits-75 reaches into that of digits-50; on the same resamples it is above it.
+    let at = |row: usize, column: usize| ranking.probability_above[row][column];
+    for (index, source) in ranking.sources.iter().enumerate() {
+        assert_eq!(at(index, index), 0.5);
+        assert_eq!(source.probability_above_next, ranking.sources.get(index + 1).map(|_| at(index, index + 1)));
+        assert!(source.probability_above_next.is_none_or(|above| above >= 0.5), "{source:?}");
+    }
+    assert_eq!((at(0, 4), at(4, 0)), (1.0, 0.0));
+    assert!((ranking.sources.iter().map(|source| source.probability_best.unwrap()).sum::<f64>() - 1.0).abs() < 1e-12);
+    assert!(ranking.sources[0].probability_best.unwrap() > 0.9);
+
     let rows: Vec<&str> = events
         .iter()
         .filter_map(|event| match event {

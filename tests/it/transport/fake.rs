@@ -119,10 +119,13 @@ impl Scoring for Fake {
             source_model: source_model.clone(),
             rank: index + 1,
             value: estimate(0.25),
+            probability_best: Some(0.75),
+            probability_above_next: (index + 1 < request.source_models.len()).then_some(0.75),
         };
         let mut ranking = Ranking {
             rank_by: request.rank_by,
             sources: request.source_models.iter().enumerate().map(ranked).collect(),
+            probability_above: vec![vec![0.5; request.source_models.len()]; request.source_models.len()],
             correlations: Vec::new(),
             skipped: Vec::new(),
         };
@@ -167,11 +170,9 @@ impl Scoring for Fake {
 
 pub fn estimate(value: f64) -> Estimate {
     Estimate {
-        value,
-        lower: value,
-        upper: value,
         null_floor: Some(0.1),
         shuffled: Some(ShuffledNull { mean: 0.1, upper: 0.2 }),
+        ..Estimate::of(value, value, value)
     }
 }
 

@@ -115,7 +115,10 @@ async fn no_bad_number_leaves_in_a_ranking() {
             kendall: None,
         }
     }
-    let spoils: [fn(&mut Ranking); 4] = [
+    let spoils: [fn(&mut Ranking); 7] = [
+        |ranking| ranking.sources[0].probability_best = Some(f64::NAN),
+        |ranking| ranking.sources[0].probability_above_next = Some(f64::NAN),
+        |ranking| ranking.probability_above[0][0] = f64::NAN,
         |ranking| ranking.sources[0].value.value = f64::NAN,
         |ranking| ranking.correlations.push(MeasureCorrelation { pearson: Some(f64::NAN), ..correlation() }),
         |ranking| ranking.correlations.push(MeasureCorrelation { spearman: Some(f64::NAN), ..correlation() }),

@@ -1,0 +1,56 @@
+//! How surely one estimate is above others that were made with the same bootstrap resamples.
+//!
+//! On a resample all sources are measured on the same drawn samples, so what is hard or easy about those samples falls out
+//! of the comparison: the paired bootstrap. Resamples on which an estimate has no finite value are left out.
+
+use super::Estimate;
+
+/// The probability that `a` is above `b`: the share of resamples on which it is, ties counting half. 0..1.
+///
+/// `None` where the replicates were dropped, are not of the same number of resamples, or have no resample in common.
+pub fn probability_above(a: &Estimate, b: &Estimate) -> Option<f64> {
+    let (a, b) = (a.replicates.values(), b.replicates.values());
+    if a.len() != b.len() {
+        return None;
+    }
+    let pairs = a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite());
+    let (sum, count) = pairs.fold((0.0, 0_usize), |(sum, count), (a, b)| {
+        let share = if a > b { 1.0 } else { f64::from(u8::from(a == b)) / 2.0 };
+        (sum + share, count + 1)
+    });
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// [`probability_above`] of each estimate (a row) over each other (a column); 1/2 on the diagonal.
+///
+/// `None` where one of them is.
+pub fn probabilities_above(estimates: &[Estimate]) -> Option<Vec<Vec<f64>>> {
+    let rows = estimates.iter().map(|a| estimates.iter().map(|b| probability_above(a, b)).collect());
+    rows.collect()
+}
+
+/// The probability of each estimate to be the largest: the share of resamples on which it is, shared evenly between ties.
+/// The probabilities add up to 1.
+///
+/// `None` without estimates, and as in [`probability_above`].
+pub fn probability_best(estimates: &[Estimate]) -> Option<Vec<f64>> {
+    let replicates: Vec<&[f64]> = estimates.iter().map(|estimate| estimate.replicates.values()).collect();
+    let n_resamples = replicates.first()?.len();
+    if replicates.iter().any(|values| values.len() != n_resamples) {
+        return None;
+    }
+    let mut shares = vec![0.0; estimates.len()];
+    let mut count = 0_usize;
+    for resample in 0..n_resamples {
+        let values: Vec<f64> = replicates.iter().filter_map(|values| values.get(resample).copied()).collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            continue;
+        }
+        count += 1;
+        let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let n_ties = values.iter().filter(|&&value| value == largest).count() as f64;
+        let best = shares.iter_mut().zip(&values).filter(|(_, value)| **value == largest);
+        best.for_each(|(share, _)| *share += 1.0 / n_ties);
+    }
+    (count > 0).then(|| shares.into_iter().map(|share| share / count as f64).collect())
+}
