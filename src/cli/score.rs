@@ -67,7 +67,9 @@ fn scores_table(scores: &TransferScoreResponse) -> Table {
             add(&format!("{metric}, {direction}"), estimate);
         }
     }
-    add("tau1", scores.symmetric.as_ref().and_then(|symmetric| symmetric.tau1.as_ref()));
+    let symmetric = scores.symmetric.as_ref();
+    add("tau1", symmetric.and_then(|symmetric| symmetric.tau1.as_ref()));
+    add("similarity by attack transferability", symmetric.and_then(|symmetric| symmetric.similarity.as_ref()));
     let matching = scores.gradient_matching.as_ref();
     add("gradient matching, explained", matching.and_then(|matching| matching.explained.as_ref()));
     add("gradient matching, distance", matching.and_then(|matching| matching.distance.as_ref()));
@@ -87,7 +89,7 @@ fn scores_table(scores: &TransferScoreResponse) -> Table {
     rows
 }
 
-fn metrics(scores: &DirectionalScores) -> [(&'static str, Option<&Estimate>); 7] {
+fn metrics(scores: &DirectionalScores) -> [(&'static str, Option<&Estimate>); 10] {
     [
         ("combined", scores.combined.as_ref()),
         ("alpha1", scores.alpha1.as_ref()),
@@ -95,6 +97,9 @@ fn metrics(scores: &DirectionalScores) -> [(&'static str, Option<&Estimate>); 7]
         ("tau2", scores.tau2.as_ref()),
         ("attack loss", scores.attack_loss.as_ref()),
         ("clean loss", scores.clean_loss.as_ref()),
+        ("white-box loss", scores.white_box_loss.as_ref()),
+        ("attack loss / white-box loss", scores.loss_ratio.as_ref()),
         ("fooling rate", scores.fooling_rate.as_ref()),
+        ("fooling rate where the attack succeeds", scores.conditional_fooling_rate.as_ref()),
     ]
 }

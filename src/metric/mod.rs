@@ -3,6 +3,7 @@
 //! Pure: arrays in, estimates out. The formulas are those of Liang et al. 2021; the letters are the paper's.
 
 mod alpha;
+mod classification;
 mod coordinates;
 mod deviation;
 mod error;
@@ -15,6 +16,7 @@ mod tau1;
 mod tau2;
 
 pub use alpha::{Alphas, AttackSign, Deviations, Nulls, alpha1_floor, alphas};
+pub use classification::{Answers, LossScores, Truth, losses, similarity};
 pub use deviation::first_order_deviations;
 pub use error::Error;
 pub use gradient_matching::{CrossGrams, GradientMatching, gradient_matching};

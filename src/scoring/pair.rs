@@ -1,21 +1,19 @@
 //! One source against the reference: from the arrays of their passes to estimates.
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2};
 
 use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
-    metric::{self, AttackSign, Deviations, GradientMoments, Nulls},
+    metric::{self, Answers, AttackSign, Deviations, GradientMoments, Nulls, Truth},
     registry::OutputKind,
     scoring::{
         attack_plan::AttackPlan,
         knowledge,
         network::Network,
         passes::{Meeting, OwnRecord, Setting},
-        perturb::argmax,
         types::*,
     },
-    stats::Resamples,
 };
 
 /// What all pairs of a call share.
@@ -45,7 +43,7 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
         .map(|(index, &variant)| variant_scores(call, source, meeting, index, variant))
         .collect::<Result<Vec<_>>>()?;
     let first = scores.first().cloned();
-    let VariantScores { source_to_reference, reference_to_source, tau1, .. } =
+    let VariantScores { source_to_reference, reference_to_source, tau1, similarity, .. } =
         first.ok_or_else(|| Error::new(Reason::Internal, "an attack without variants"))?;
     if scores.len() == 1 {
         scores.clear();
@@ -60,6 +58,7 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
         source_to_reference,
         reference_to_source,
         tau1,
+        similarity,
         variants: scores,
         gradient_matching: gradient_matching.transpose().map_err(failed)?,
         knowledge: knowledge::scores(call, source, meeting)?,
@@ -104,20 +103,30 @@ fn variant_scores(
     };
     let mut source_to_reference = forward.scores(call, reference.n_inputs()).map_err(failed)?;
     let mut reference_to_source = backward.scores(call, reference.n_inputs()).map_err(failed)?;
+    let mut similarity = None;
     if !setting.plan.is_first_order() {
-        if knows_classes(reference, reference, setting.probe) {
-            let (clean, black) = (reference_record.outputs.view(), exchange.on_reference.view());
-            source_to_reference.loss = loss(setting.probe, clean, black, resamples)?;
-        }
-        if knows_classes(source, reference, setting.probe) {
-            let (clean, black) = (meeting.source.outputs.view(), exchange.by_reference.view());
-            reference_to_source.loss = loss(setting.probe, clean, black, resamples)?;
+        let of_reference =
+            Answers { clean: reference_record.outputs.view(), own: reference_own, black: exchange.on_reference.view() };
+        let of_source =
+            Answers { clean: meeting.source.outputs.view(), own: source_own, black: exchange.by_reference.view() };
+        let [reference_truth, source_truth] = [reference, source].map(|model| truth(model, reference, setting.probe));
+        let classes = |model: &Network| model.output_kind() == OutputKind::Logits;
+        source_to_reference.loss = reference_truth
+            .map(|truth| metric::losses(truth, &of_reference, classes(source).then_some(&of_source), resamples))
+            .transpose()
+            .map_err(failed)?;
+        reference_to_source.loss = source_truth
+            .map(|truth| metric::losses(truth, &of_source, classes(reference).then_some(&of_reference), resamples))
+            .transpose()
+            .map_err(failed)?;
+        if let (Some(Truth::Labels(labels)), Some(Truth::Labels(_))) = (reference_truth, source_truth) {
+            similarity = metric::similarity(labels, &of_source, &of_reference, resamples).map_err(failed)?;
         }
     }
     let [same, other] = [&exchange.squared_cosines, &exchange.mispaired_squared_cosines]
         .map(|cosines| cosines.view().iter().map(|&x| (!x.is_nan()).then_some(x)).collect::<Vec<_>>());
     let tau1 = metric::tau1(&same, reference.n_inputs(), &other, resamples).map_err(failed)?;
-    Ok(VariantScores { variant, source_to_reference, reference_to_source, tau1 })
+    Ok(VariantScores { variant, source_to_reference, reference_to_source, tau1, similarity })
 }
 
 /// What the metrics of one direction are made of: the attack is made on model 1, read on model 2.
@@ -142,66 +151,39 @@ impl Direction<'_> {
         let nulls = Nulls { sign, alpha1_floor, mispaired: Some(self.black_shuffled) };
         let deviations = Deviations { white: self.white, black: self.black, black_own: self.black_own };
         let alphas = metric::alphas(&deviations, &nulls, call.setting.resamples)?;
+        let (tau2, tau2_skipped) = match metric::tau2(self.white, self.black, sign, call.setting.resamples) {
+            Ok(tau2) => (Some(tau2), String::new()),
+            Err(cause @ metric::Error::TooManyOutputs { .. }) => (None, cause.to_string()),
+            Err(cause) => return Err(cause),
+        };
         Ok(DirectionalScores {
             alpha1: alphas.alpha1,
             alpha2: alphas.alpha2,
             combined: alphas.combined,
-            tau2: metric::tau2(self.white, self.black, sign, call.setting.resamples)?,
+            tau2,
+            tau2_skipped,
             n_dead_samples: alphas.n_dead_samples,
             loss: None,
         })
     }
 }
 
-/// Whether a model's outputs are logits of the probe's classes. The reference's are, if there are enough of them; a
-/// source's only if it names the same classes.
-fn knows_classes(model: &Network, reference: &Network, probe: &Dataset) -> bool {
-    let same = std::ptr::eq(model, reference)
-        || (!model.classes().is_empty() && model.classes() == reference.classes())
-        || model.reference().digest == reference.reference().digest;
-    same && probe.labels().is_some()
-        && model.output_kind() == OutputKind::Logits
-        && probe.n_classes() <= model.n_outputs()
-}
-
-/// Classification of clean and attacked samples.
-fn loss(
-    probe: &Dataset,
-    clean: ArrayView2<'_, f32>,
-    deviations: ArrayView2<'_, f64>,
-    resamples: &Resamples,
-) -> Result<Option<LossScores>> {
-    let Some(labels) = probe.labels() else { return Ok(None) };
-    let failed = |cause: crate::stats::Error| Error::new(Reason::ModelExecutionFailed, cause.to_string());
-    let clean = clean.mapv(f64::from);
-    let attacked = &clean + &deviations;
-    let entropies = |logits: &Array2<f64>| -> Vec<f64> {
-        logits.rows().into_iter().zip(labels).map(|(row, &label)| cross_entropy(row, label as usize)).collect()
-    };
-    let fooled: Vec<Option<f64>> = clean
-        .rows()
-        .into_iter()
-        .zip(attacked.rows())
-        .zip(labels)
-        .map(|((clean, attacked), &label)| {
-            let is_right = |row: ArrayView1<'_, f64>| argmax(row.iter()) == label as usize;
-            is_right(clean).then(|| if is_right(attacked) { 0.0 } else { 1.0 })
-        })
-        .collect();
-    let fooling_rate =
-        if fooled.iter().any(Option::is_some) { Some(resamples.mean_of_live(&fooled).map_err(failed)?) } else { None };
-    Ok(Some(LossScores {
-        attack_loss: resamples.mean(&entropies(&attacked)).map_err(failed)?,
-        clean_loss: resamples.mean(&entropies(&clean)).map_err(failed)?,
-        fooling_rate,
-    }))
-}
-
-/// −log softmax(logits)[label], in nats.
-fn cross_entropy(logits: ArrayView1<'_, f64>, label: usize) -> f64 {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-    sum.ln() + largest - logits.get(label).copied().unwrap_or(largest)
+/// What a model's outputs are judged by: labels where they are logits of the probe's classes, targets where they are of the
+/// targets' size and no logits. The reference answers the probe's task, if its outputs are enough; a source only if it is
+/// the same model or names the same classes.
+fn truth<'a>(model: &Network, reference: &Network, probe: &'a Dataset) -> Option<Truth<'a>> {
+    let is_reference = std::ptr::eq(model, reference) || model.reference().digest == reference.reference().digest;
+    let is_classifier = model.output_kind() == OutputKind::Logits;
+    match (probe.labels(), probe.targets()) {
+        (Some(labels), _) if is_classifier => {
+            let same = is_reference || (!model.classes().is_empty() && model.classes() == reference.classes());
+            (same && probe.n_classes() <= model.n_outputs()).then_some(Truth::Labels(labels))
+        }
+        (_, Some(targets)) if !is_classifier => {
+            (is_reference && targets.ncols() == model.n_outputs()).then_some(Truth::Targets(targets))
+        }
+        _ => None,
+    }
 }
 
 fn provenance(call: &Call<'_>, source: &Network) -> Provenance {
@@ -216,23 +198,5 @@ fn provenance(call: &Call<'_>, source: &Network) -> Provenance {
         attack: call.setting.plan.resolved(&call.options.attack),
         confidence: call.options.confidence,
         provider: call.provider.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ndarray::Array1;
-
-    use super::*;
-
-    #[test]
-    fn cross_entropy_is_that_of_the_softmax_and_does_not_overflow() {
-        // −log softmax of each entry, by NumPy in float64.
-        for (label, expected) in [(0, 2.407_605_964_444_38), (1, 1.407_605_964_444_38), (2, 0.407_605_964_444_38)] {
-            let logits = Array1::from(vec![1.0, 2.0, 3.0]);
-            assert!((cross_entropy(logits.view(), label) - expected).abs() < 1e-12);
-            let shifted = logits + 1e4;
-            assert!((cross_entropy(shifted.view(), label) - expected).abs() < 1e-9);
-        }
     }
 }

@@ -15,11 +15,11 @@ const ADVERSARIAL: [Measure; 10] = [
     ("source_to_reference.alpha1", |scores| Some(scores.source_to_reference.alpha1.value)),
     ("source_to_reference.alpha2", |scores| Some(scores.source_to_reference.alpha2.value)),
     ("source_to_reference.combined", |scores| Some(scores.source_to_reference.combined.value)),
-    ("source_to_reference.tau2", |scores| Some(scores.source_to_reference.tau2.value)),
+    ("source_to_reference.tau2", |scores| Some(scores.source_to_reference.tau2.as_ref()?.value)),
     ("reference_to_source.alpha1", |scores| Some(scores.reference_to_source.alpha1.value)),
     ("reference_to_source.alpha2", |scores| Some(scores.reference_to_source.alpha2.value)),
     ("reference_to_source.combined", |scores| Some(scores.reference_to_source.combined.value)),
-    ("reference_to_source.tau2", |scores| Some(scores.reference_to_source.tau2.value)),
+    ("reference_to_source.tau2", |scores| Some(scores.reference_to_source.tau2.as_ref()?.value)),
     ("symmetric.tau1", |scores| Some(scores.tau1.value)),
     ("gradient_matching.explained", |scores| Some(scores.gradient_matching.as_ref()?.explained.value)),
 ];

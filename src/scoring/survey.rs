@@ -40,8 +40,11 @@ pub struct Survey {
 /// Answers of earlier calls, by what they were computed from.
 pub type Answers = VersionCache<(), PairScores>;
 
-/// What an answer counts as in the cache, in bytes.
+/// What an answer counts as in the cache, in bytes, beside the resampled values of its estimates.
 const ANSWER_BYTES: u64 = 16 << 10;
+/// Estimates of an answer, and of each variant of the attack.
+const ESTIMATES: usize = 12;
+const ESTIMATES_OF_VARIANT: usize = 24;
 
 /// Counts finished samples for whoever watches.
 struct Meter<'a> {
@@ -116,7 +119,7 @@ impl Survey {
                     let found = pair::score(&self.call(&setting, runtime, &record), source, &std::mem::take(meeting))?;
                     let found = Arc::new(found);
                     if let (Some(slot), Some(key)) = (scores.get_mut(index), keys.get(index)) {
-                        answers.put(key, (), &found, ANSWER_BYTES);
+                        answers.put(key, (), &found, self.answer_bytes());
                         *slot = Some(found);
                     }
                     told.tell(&self.sources, &scores, &mut *locked().on_event);
@@ -159,6 +162,11 @@ impl Survey {
             dropped: &self.dropped,
             provider: runtime.provider(),
         }
+    }
+
+    fn answer_bytes(&self) -> u64 {
+        let n_estimates = ESTIMATES + ESTIMATES_OF_VARIANT * self.plan.variants().len();
+        ANSWER_BYTES + (n_estimates * self.resamples.n_resamples() * size_of::<f64>()) as u64
     }
 
     /// Names everything that a source's scores depend on, and what stands beside them in the answer.

@@ -19,7 +19,7 @@ pub use virtual_attack::*;
 pub use crate::{
     attack::Norm,
     knowledge::{AffineFit, LinearProbe},
-    metric::GradientMatching,
+    metric::{GradientMatching, LossScores},
     registry::OutputKind,
     stats::{Confidence, Estimate, ShuffledNull},
 };

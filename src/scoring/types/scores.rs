@@ -2,7 +2,7 @@
 
 use super::{AttackOptions, KnowledgeScores, SolverReport, VariantScores};
 use crate::{
-    metric::GradientMatching,
+    metric::{GradientMatching, LossScores},
     stats::{Confidence, Estimate},
 };
 
@@ -12,6 +12,8 @@ pub struct PairScores {
     pub source_to_reference: DirectionalScores,
     pub reference_to_source: DirectionalScores,
     pub tau1: Estimate,
+    /// Similarity by attack transferability, with labels that both models know.
+    pub similarity: Option<Estimate>,
     /// Every variant where the call asked for several; the fields above are the first's.
     pub variants: Vec<VariantScores>,
     pub gradient_matching: Option<GradientMatching>,
@@ -28,19 +30,13 @@ pub struct DirectionalScores {
     pub alpha1: Estimate,
     pub alpha2: Estimate,
     pub combined: Estimate,
-    pub tau2: Estimate,
+    /// `None` where there are too many outputs and samples to fit a map between them.
+    pub tau2: Option<Estimate>,
+    /// Why there is no tau2.
+    pub tau2_skipped: String,
     pub n_dead_samples: usize,
-    /// With labels that model 2 knows.
+    /// With labels or targets that model 2 knows.
     pub loss: Option<LossScores>,
-}
-
-/// What the attack does to model 2's classification.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LossScores {
-    pub attack_loss: Estimate,
-    pub clean_loss: Estimate,
-    /// `None` where model 2 classifies no sample rightly.
-    pub fooling_rate: Option<Estimate>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

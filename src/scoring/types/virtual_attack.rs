@@ -55,4 +55,6 @@ pub struct VariantScores {
     pub source_to_reference: DirectionalScores,
     pub reference_to_source: DirectionalScores,
     pub tau1: Estimate,
+    /// As in [`PairScores`](super::PairScores).
+    pub similarity: Option<Estimate>,
 }

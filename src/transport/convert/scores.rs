@@ -23,7 +23,7 @@ pub fn pair_scores(scores: PairScores) -> Result<proto::TransferScoreResponse> {
     Ok(proto::TransferScoreResponse {
         source_to_reference: Some(directional(&scores.source_to_reference)?),
         reference_to_source: Some(directional(&scores.reference_to_source)?),
-        symmetric: Some(proto::SymmetricScores { tau1: Some(estimate("tau1", &scores.tau1)?) }),
+        symmetric: Some(symmetric(&scores.tau1, scores.similarity.as_ref())?),
         gradient_matching: scores.gradient_matching.as_ref().map(gradient_matching).transpose()?,
         knowledge: Some(knowledge(scores.knowledge)?),
         provenance: Some(provenance(scores.provenance)?),
@@ -39,7 +39,14 @@ fn variant(scores: &VariantScores) -> Result<proto::VariantScores> {
         level: count(scores.variant.level),
         source_to_reference: Some(directional(&scores.source_to_reference)?),
         reference_to_source: Some(directional(&scores.reference_to_source)?),
-        symmetric: Some(proto::SymmetricScores { tau1: Some(estimate("tau1", &scores.tau1)?) }),
+        symmetric: Some(symmetric(&scores.tau1, scores.similarity.as_ref())?),
+    })
+}
+
+fn symmetric(tau1: &Estimate, similarity: Option<&Estimate>) -> Result<proto::SymmetricScores> {
+    Ok(proto::SymmetricScores {
+        tau1: Some(estimate("tau1", tau1)?),
+        similarity: similarity.map(|similarity| estimate("similarity", similarity)).transpose()?,
     })
 }
 
@@ -72,11 +79,18 @@ fn directional(scores: &DirectionalScores) -> Result<proto::DirectionalScores> {
         combined: Some(estimate("combined", &scores.combined)?),
         alpha2_squared: finite("alpha2_squared", scores.alpha2.value.powi(2))?,
         combined_squared: finite("combined_squared", scores.combined.value.powi(2))?,
-        tau2: Some(estimate("tau2", &scores.tau2)?),
+        tau2: optional("tau2", scores.tau2.as_ref())?,
+        tau2_skipped: scores.tau2_skipped.clone(),
         n_dead_samples: count(scores.n_dead_samples),
         attack_loss: optional("attack_loss", loss.map(|loss| &loss.attack_loss))?,
         clean_loss: optional("clean_loss", loss.map(|loss| &loss.clean_loss))?,
         fooling_rate: optional("fooling_rate", loss.and_then(|loss| loss.fooling_rate.as_ref()))?,
+        white_box_loss: optional("white_box_loss", loss.map(|loss| &loss.white_box_loss))?,
+        loss_ratio: optional("loss_ratio", loss.and_then(|loss| loss.loss_ratio.as_ref()))?,
+        conditional_fooling_rate: optional(
+            "conditional_fooling_rate",
+            loss.and_then(|loss| loss.conditional_fooling_rate.as_ref()),
+        )?,
     })
 }
 

@@ -267,7 +267,7 @@ proptest! {
         ).unwrap();
         for (one, other) in [(&one.r2, &other.r2), (&one.held_out_r2, &other.held_out_r2), (&one.distance, &other.distance)] {
             prop_assert!((one.value - other.value).abs() < 1e-10);
-            contains_its_value(&one);
+            contains_its_value(one);
         }
         prop_assert!(one.r2.value <= 1.0 && one.held_out_r2.value <= one.r2.value);
     }

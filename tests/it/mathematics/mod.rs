@@ -1,6 +1,7 @@
 //! The mathematics against independent implementations, closed forms and invariances.
 
 mod attack;
+mod classification;
 mod knowledge;
 mod lanczos;
 mod metric;

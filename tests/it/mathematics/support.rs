@@ -11,6 +11,11 @@ pub fn golden() -> Value {
     serde_json::from_str(include_str!("../../golden/mathematics.json")).unwrap()
 }
 
+/// Golden values of `make_metrics.py`.
+pub fn metrics() -> Value {
+    serde_json::from_str(include_str!("../../golden/metrics.json")).unwrap()
+}
+
 pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }

@@ -36,6 +36,21 @@ fn losses_are_told_only_for_models_that_know_the_classes() {
 }
 
 #[test]
+fn a_model_against_itself_is_attacked_in_the_white_box() {
+    let pgd = AttackOptions { epsilon: Some(0.1), ..attack(AttackMethod::Pgd) };
+    let scores = score("digits-reference", pgd);
+    let loss = scores.source_to_reference.loss.unwrap();
+    assert_eq!(loss.attack_loss, loss.white_box_loss);
+    assert_eq!(loss.loss_ratio.unwrap().value, 1.0);
+    // Every sample that is fooled is one on which the attack changed the class.
+    let (all, fooled) = (loss.fooling_rate.unwrap().value, loss.conditional_fooling_rate.unwrap().value);
+    assert!(all < 1.0 && fooled == 1.0, "{all} {fooled}");
+    let similarity = scores.similarity.unwrap();
+    assert!((similarity.value - (100.0 * all).ln()).abs() < 1e-12);
+    assert_eq!(score("digits-0", pgd).similarity, None, "it names other classes");
+}
+
+#[test]
 fn a_small_virtual_attack_agrees_with_the_first_order() {
     let first_order = score("digits-75", attack(AttackMethod::Virtual));
     let small = score("digits-75", AttackOptions { epsilon: Some(1e-3), ..attack(AttackMethod::Virtual) });

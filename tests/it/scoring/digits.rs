@@ -41,7 +41,12 @@ fn every_source_agrees_with_the_oracle() {
             assert_close(&format!("{source} {direction} alpha1"), found.alpha1.value, &expected["alpha1"], 1e-5);
             assert_close(&format!("{source} {direction} alpha2"), found.alpha2.value, &expected["alpha2"], 1e-5);
             assert_close(&format!("{source} {direction} combined"), found.combined.value, &expected["combined"], 1e-5);
-            assert_close(&format!("{source} {direction} tau2"), found.tau2.value, &expected["tau2"], 1e-5);
+            assert_close(
+                &format!("{source} {direction} tau2"),
+                found.tau2.as_ref().unwrap().value,
+                &expected["tau2"],
+                1e-5,
+            );
         }
         assert_close("tau1", scores.tau1.value, &expected["tau1"], 1e-5);
         let matching = &expected["gradient_matching"];
@@ -142,7 +147,7 @@ fn a_model_against_itself_transfers_wholly() {
     for (what, value) in [
         ("alpha1", scores.source_to_reference.alpha1.value),
         ("tau1", scores.tau1.value),
-        ("tau2", scores.reference_to_source.tau2.value),
+        ("tau2", scores.reference_to_source.tau2.unwrap().value),
         ("explained", scores.gradient_matching.as_ref().unwrap().explained.value),
         ("function matching", scores.knowledge.function_matching.unwrap().r2.value),
     ] {

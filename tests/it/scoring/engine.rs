@@ -20,7 +20,7 @@ fn with_virtual(virtual_attack: VirtualAttackOptions) -> ScoreOptions {
 /// The adversarial values of a pair.
 fn values(scores: &PairScores) -> Vec<f64> {
     let of = |scores: &DirectionalScores| {
-        [scores.alpha1.value, scores.alpha2.value, scores.combined.value, scores.tau2.value]
+        [scores.alpha1.value, scores.alpha2.value, scores.combined.value, scores.tau2.as_ref().unwrap().value]
     };
     let matching =
         scores.gradient_matching.as_ref().map(|matching| [matching.distance.value, matching.explained.value]);

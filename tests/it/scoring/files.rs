@@ -40,7 +40,7 @@ fn models_of_other_float_types_score_as_in_float32() {
         [
             scores.source_to_reference.alpha1.value,
             scores.source_to_reference.combined.value,
-            scores.reference_to_source.tau2.value,
+            scores.reference_to_source.tau2.as_ref().unwrap().value,
             scores.tau1.value,
             scores.gradient_matching.as_ref().unwrap().explained.value,
             scores.knowledge.function_matching.as_ref().unwrap().r2.value,

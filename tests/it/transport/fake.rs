@@ -177,12 +177,20 @@ pub fn estimate(value: f64) -> Estimate {
 }
 
 fn directional() -> DirectionalScores {
-    let loss = LossScores { attack_loss: estimate(2.0), clean_loss: estimate(1.0), fooling_rate: Some(estimate(0.5)) };
+    let loss = LossScores {
+        attack_loss: estimate(2.0),
+        clean_loss: estimate(1.0),
+        white_box_loss: estimate(4.0),
+        loss_ratio: Some(estimate(0.5)),
+        fooling_rate: Some(estimate(0.5)),
+        conditional_fooling_rate: Some(estimate(0.6)),
+    };
     DirectionalScores {
         alpha1: estimate(0.5),
         alpha2: estimate(0.5),
         combined: estimate(0.25),
-        tau2: estimate(0.5),
+        tau2: Some(estimate(0.5)),
+        tau2_skipped: String::new(),
         n_dead_samples: 1,
         loss: Some(loss),
     }
@@ -218,6 +226,7 @@ pub fn pair_scores() -> PairScores {
             reference_to_source: directional(),
             tau1: estimate(0.5),
         }],
+        similarity: Some(estimate(3.0)),
         gradient_matching: Some(GradientMatching { distance: estimate(1.0), explained: estimate(0.5) }),
         source_solver: Some(solver),
         reference_solver: Some(solver),

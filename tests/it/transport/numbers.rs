@@ -41,14 +41,14 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("alpha2", |scores| scores.reference_to_source.alpha2.value = f64::NAN),
     ("alpha2 squared", |scores| scores.reference_to_source.alpha2.value = f64::MAX),
     ("combined", |scores| scores.reference_to_source.combined.value = f64::NAN),
-    ("tau2", |scores| scores.source_to_reference.tau2.value = f64::NAN),
+    ("tau2", |scores| put(&mut scores.source_to_reference.tau2, f64::NAN)),
+    ("similarity", |scores| put(&mut scores.similarity, f64::NEG_INFINITY)),
+    ("white-box loss", |scores| loss(scores).white_box_loss.value = f64::INFINITY),
+    ("loss ratio", |scores| put(&mut loss(scores).loss_ratio, f64::NAN)),
+    ("conditional fooling rate", |scores| put(&mut loss(scores).conditional_fooling_rate, f64::NAN)),
     ("attack loss", |scores| loss(scores).attack_loss.value = f64::INFINITY),
     ("clean loss", |scores| loss(scores).clean_loss.value = f64::INFINITY),
-    ("fooling rate", |scores| {
-        if let Some(rate) = &mut loss(scores).fooling_rate {
-            rate.value = f64::NAN;
-        }
-    }),
+    ("fooling rate", |scores| put(&mut loss(scores).fooling_rate, f64::NAN)),
     ("distance", |scores| scores.gradient_matching.as_mut().unwrap().distance.value = f64::NAN),
     ("explained", |scores| scores.gradient_matching.as_mut().unwrap().explained.value = f64::NAN),
     ("variant", |scores| scores.variants[0].source_to_reference.alpha1.value = f64::NAN),
@@ -65,6 +65,10 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("step size", |scores| scores.provenance.attack.step_size = Some(f64::INFINITY)),
     ("level", |scores| scores.provenance.confidence.level = f64::NAN),
 ];
+
+fn put(estimate: &mut Option<transferscore::scoring::types::Estimate>, value: f64) {
+    estimate.as_mut().expect("the fake has one").value = value;
+}
 
 fn shuffled(scores: &mut PairScores) -> &mut transferscore::scoring::types::ShuffledNull {
     scores.tau1.shuffled.as_mut().expect("the fake has one")
