@@ -244,7 +244,6 @@ pub fn pair_scores() -> PairScores {
             dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
             seed: 7,
             attack: AttackOptions {
-                method: AttackMethod::Pgd,
                 norm: Some(Norm::Linf),
                 epsilon: Some(0.03),
                 steps: 10,
@@ -252,6 +251,7 @@ pub fn pair_scores() -> PairScores {
                 random_start: true,
                 loss: Some(AttackLoss::CrossEntropy),
                 virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
+                ..AttackOptions::of(AttackMethod::Pgd)
             },
             confidence: Confidence { level: 0.95, resamples: 1_000 },
             provider: "CPU".to_owned(),
