@@ -112,6 +112,18 @@ pub const MIN_FOLDS: u32 = 2;
 pub const FOLDS: u32 = 20;
 /// Most steps of an attack.
 pub const ATTACK_STEPS: u32 = 1_000;
+/// Most radii of one call.
+pub const ATTACK_RADII: usize = 32;
+/// Most runs of an attack, of which each sample's best counts.
+pub const ATTACK_RESTARTS: u32 = 100;
+/// Most views at different scales.
+pub const ATTACK_SCALES: u32 = 16;
+/// Widest kernel that gradients are smoothed with, in pixels.
+pub const TRANSLATION_PIXELS: usize = 127;
+/// Most classes that DeepFool considers: each costs a backward pass a step.
+pub const DEEPFOOL_CANDIDATES: u32 = 1_000;
+/// Most models that are attacked together.
+pub const ENSEMBLE_MODELS: usize = 32;
 /// Seconds that calls in progress get when the server stops.
 pub const DRAIN_SECONDS: u64 = 10;
 /// Seconds that cancelled calls get, after the drain, to tell their clients.

@@ -32,6 +32,8 @@ pub enum Error<E> {
     GradientShape { expected: Vec<usize>, found: Vec<usize> },
     #[error("the gradient of sample {sample} is not finite; leave the sample out or mend the model")]
     GradientNotFinite { sample: usize },
+    #[error("{found} outputs are too few classes; the attack needs {needed} or more")]
+    FewClasses { needed: usize, found: usize },
     #[error(transparent)]
     Gradient(E),
 }

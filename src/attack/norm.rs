@@ -5,6 +5,9 @@
 use super::Error;
 use crate::stats::{Purpose, standard_normal, stream, unit_interval};
 
+/// Samples of a probe set are fewer than 2 to this power, so that restarts draw from streams of their own.
+const RESTART_SHIFT: u32 = 40;
+
 /// A norm on pixel space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
@@ -54,21 +57,14 @@ impl Ball {
 
     /// Scales `delta` down to the ball (L2), or clips it (L∞); inside it stays.
     pub fn project(&self, delta: &mut [f32]) {
-        match self.norm {
-            Norm::L2 => {
-                let length = euclidean(delta);
-                if length > f64::from(self.epsilon) {
-                    let factor = f64::from(self.epsilon) / length;
-                    delta.iter_mut().for_each(|d| *d = (f64::from(*d) * factor) as f32);
-                }
-            }
-            Norm::Linf => delta.iter_mut().for_each(|d| *d = d.clamp(-self.epsilon, self.epsilon)),
-        }
+        self.norm.project(delta, f64::from(self.epsilon));
     }
 
-    /// A uniform point of the ball. It depends on the seed and on the sample's index in the probe set alone.
-    pub fn random_start(&self, n_pixels: usize, seed: u64, sample: usize) -> Vec<f32> {
-        let mut rng = stream(seed, Purpose::RandomStart, sample as u64);
+    /// A uniform point of the ball. It depends on the seed, on the sample's index in the probe set and on the restart
+    /// alone.
+    pub fn random_start(&self, n_pixels: usize, seed: u64, sample: usize, restart: u32) -> Vec<f32> {
+        let index = (u64::from(restart) << RESTART_SHIFT) | sample as u64;
+        let mut rng = stream(seed, Purpose::RandomStart, index);
         let epsilon = f64::from(self.epsilon);
         match self.norm {
             Norm::Linf => (0..n_pixels).map(|_| ((2.0 * unit_interval(&mut rng) - 1.0) * epsilon) as f32).collect(),
@@ -85,6 +81,39 @@ impl Ball {
 }
 
 impl Norm {
+    /// The length of a vector, in f64.
+    pub fn length(self, vector: &[f32]) -> f64 {
+        match self {
+            Norm::L2 => euclidean(vector),
+            Norm::Linf => vector.iter().fold(0.0, |largest, &x| f64::from(x).abs().max(largest)),
+        }
+    }
+
+    /// The dual norm: the largest product of a gradient with a step of length 1.
+    pub fn dual_length(self, gradient: &[f32]) -> f64 {
+        match self {
+            Norm::L2 => euclidean(gradient),
+            Norm::Linf => gradient.iter().map(|&g| f64::from(g).abs()).sum(),
+        }
+    }
+
+    /// Scales `delta` down to a length (L2), or clips it (L∞); a shorter one stays.
+    pub fn project(self, delta: &mut [f32], radius: f64) {
+        match self {
+            Norm::L2 => {
+                let length = euclidean(delta);
+                if length > radius {
+                    let factor = radius / length;
+                    delta.iter_mut().for_each(|d| *d = (f64::from(*d) * factor) as f32);
+                }
+            }
+            Norm::Linf => {
+                let radius = radius.max(0.0) as f32;
+                delta.iter_mut().for_each(|d| *d = d.clamp(-radius, radius));
+            }
+        }
+    }
+
     /// Turns a gradient into the step of unit norm that ascends fastest: the sign for L∞, the unit gradient for L2. A zero
     /// gradient stays zero.
     pub fn steepest_ascent(self, gradient: &mut [f32]) {
@@ -109,6 +138,14 @@ impl PixelRange {
         }
     }
 
+    /// The length of the longest perturbation that leaves a sample in the range; infinite where there is no range.
+    pub fn farthest(self, norm: Norm, sample: &[f32]) -> f64 {
+        match self {
+            PixelRange::Unit => norm.length(&sample.iter().map(|&pixel| pixel.max(1.0 - pixel)).collect::<Vec<f32>>()),
+            PixelRange::Unbounded => f64::INFINITY,
+        }
+    }
+
     /// Moves a pixel into the range.
     pub fn clip(self, pixel: f32) -> f32 {
         match self {
@@ -118,6 +155,7 @@ impl PixelRange {
     }
 }
 
-fn euclidean(values: &[f32]) -> f64 {
+/// Euclidean length, in f64.
+pub(super) fn euclidean(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
 }

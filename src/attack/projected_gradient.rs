@@ -1,13 +1,25 @@
-//! Projected gradient descent (Madry et al. 2018), under L∞ or L2.
+//! Projected gradient ascent (Madry et al. 2018), under L∞ or L2, with momentum where wanted (MI-FGSM, Dong et al. 2018).
 //!
-//! The ascent here is for gradients that come from anywhere. Networks ascend in ONNX Runtime, one run a step; that graph
-//! (`gradient::compose::attack_step`) is tested against this one.
+//! The ascent here is for gradients that come from anywhere. Plain networks ascend in ONNX Runtime, one run a step; that
+//! graph (`gradient::compose::attack_step`) is tested against this one.
 
 use ndarray::{Array2, ArrayView2, Zip};
 
-use super::{Ball, Error, PixelRange, gradient_sign::ascent_directions};
+use super::{
+    Ball, Error, PixelRange,
+    gradient_sign::{ascent_directions, checked},
+};
+pub use crate::gradient::compose::Accumulated;
 
-/// The settings of projected gradient descent.
+/// What is kept of earlier steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Momentum {
+    /// 0 or more; the authors take 1.
+    pub decay: f64,
+    pub of: Accumulated,
+}
+
+/// The settings of projected gradient ascent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProjectedGradient {
     pub ball: Ball,
@@ -16,26 +28,24 @@ pub struct ProjectedGradient {
     pub steps: u32,
     /// Length of a step in the ball's norm, in pixel units.
     pub step_size: f64,
-    /// The seed of a random start; `None` starts at the sample itself.
-    pub random_start: Option<u64>,
+    pub momentum: Option<Momentum>,
 }
 
 /// Ascends a loss by steps of fixed length, each followed by the projection onto the ball and the clip to the pixel range.
 ///
-/// `samples` is (N, pixels), whose first row is sample `first_sample` of the probe set: a random start depends on that
-/// index, not on the batch. `gradient` gives the gradient of the loss at its argument, of the same shape. A zero gradient
-/// leaves a sample where it is.
+/// `samples` and `starts` are (N, pixels). `gradient` gives the gradient of the loss at its argument, of the same shape. A
+/// zero gradient leaves a sample where its momentum takes it.
 ///
 /// # Errors
 /// When the settings are out of range, or the gradient function fails, or gives another shape or a number that is not
 /// finite.
 pub fn projected_gradient<E>(
     samples: ArrayView2<'_, f32>,
-    first_sample: usize,
+    starts: ArrayView2<'_, f32>,
     settings: &ProjectedGradient,
     mut gradient: impl FnMut(ArrayView2<'_, f32>) -> Result<Array2<f32>, E>,
 ) -> Result<Array2<f32>, Error<E>> {
-    let ProjectedGradient { ball, range, steps, step_size, random_start } = *settings;
+    let ProjectedGradient { ball, range, steps, step_size, momentum } = *settings;
     if steps == 0 {
         return Err(Error::NoSteps);
     }
@@ -43,12 +53,19 @@ pub fn projected_gradient<E>(
     if !(step > 0.0 && step.is_finite()) {
         return Err(Error::StepSize(step_size));
     }
-    let mut adversarial = match random_start {
-        Some(seed) => random_starts(samples, first_sample, ball, range, seed),
-        None => samples.to_owned(),
-    };
+    let mut adversarial = starts.to_owned();
+    let mut kept = Array2::<f32>::zeros(samples.dim());
     for _ in 0..steps {
-        let directions = ascent_directions(adversarial.view(), ball, &mut gradient)?;
+        let mut gradients = checked(samples, gradient(adversarial.view()).map_err(Error::Gradient)?)?;
+        if let Some(Momentum { decay, of }) = momentum {
+            gradients = match of {
+                Accumulated::Gradients => of_sum_one(gradients),
+                Accumulated::Directions => ascent_directions(gradients, ball.norm()),
+            };
+            Zip::from(&mut kept).and(&gradients).for_each(|kept, g| *kept = decay as f32 * *kept + g);
+            gradients.assign(&kept);
+        }
+        let directions = ascent_directions(gradients, ball.norm());
         Zip::from(adversarial.rows_mut()).and(samples.rows()).and(directions.rows()).for_each(
             |mut current, sample, direction| {
                 let moved = current.iter().zip(direction).map(|(pixel, d)| pixel + step * d);
@@ -63,20 +80,32 @@ pub fn projected_gradient<E>(
     Ok(adversarial)
 }
 
+/// Each row over the sum of its absolute values; a zero row stays.
+fn of_sum_one(mut gradients: Array2<f32>) -> Array2<f32> {
+    for mut row in gradients.rows_mut() {
+        let sum: f64 = row.iter().map(|&g| f64::from(g).abs()).sum();
+        if sum > 0.0 {
+            row.mapv_inplace(|g| (f64::from(g) / sum) as f32);
+        }
+    }
+    gradients
+}
+
 /// Uniform points of the balls around samples, clipped to the pixel range: where an ascent with a random start begins.
 ///
-/// `samples` is (N, pixels), whose first row is sample `first_sample` of the probe set; a start depends on that index and
-/// on the seed alone.
+/// `samples` is (N, pixels), `indices` the rows' indices in the probe set: a start depends on the index, the seed and the
+/// restart alone.
 pub fn random_starts(
     samples: ArrayView2<'_, f32>,
-    first_sample: usize,
+    indices: &[usize],
     ball: Ball,
     range: PixelRange,
     seed: u64,
+    restart: u32,
 ) -> Array2<f32> {
     let mut starts = samples.to_owned();
-    for (index, mut row) in starts.rows_mut().into_iter().enumerate() {
-        let start = ball.random_start(row.len(), seed, first_sample + index);
+    for (&index, mut row) in indices.iter().zip(starts.rows_mut()) {
+        let start = ball.random_start(row.len(), seed, index, restart);
         row.iter_mut().zip(start).for_each(|(pixel, delta)| *pixel = range.clip(*pixel + delta));
     }
     starts

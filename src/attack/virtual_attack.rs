@@ -46,7 +46,7 @@ pub fn singular_levels(jacobians: ArrayView3<'_, f32>, levels: usize) -> Result<
         return Err(JacobianError::Level { level: levels - 1, rank: d.min(n_pixels) });
     }
     let grams = sample_grams(jacobians, jacobians)?;
-    let triples: Vec<Vec<Option<(f64, Array1<f64>)>>> =
+    let triples: Vec<Vec<Triple>> =
         (0..n_samples).into_par_iter().map(|sample| triples(grams.row(sample), d, levels)).collect::<Result<_, _>>()?;
     let of_level = |level: usize| {
         let mut left = Array2::zeros((n_samples, d));
@@ -62,12 +62,11 @@ pub fn singular_levels(jacobians: ArrayView3<'_, f32>, levels: usize) -> Result<
     Ok((0..levels).map(of_level).collect())
 }
 
+/// σ and u; `None` where they mean nothing.
+type Triple = Option<(f64, Array1<f64>)>;
+
 /// σ and u of each level of one Gram matrix; `None` where they mean nothing.
-fn triples(
-    gram: ArrayView1<'_, f64>,
-    d: usize,
-    levels: usize,
-) -> Result<Vec<Option<(f64, Array1<f64>)>>, JacobianError> {
+fn triples(gram: ArrayView1<'_, f64>, d: usize, levels: usize) -> Result<Vec<Triple>, JacobianError> {
     let Ok(gram) = gram.into_shape_with_order((d, d)) else { return Ok(Vec::new()) };
     let eigen = SymmetricEigen::of(gram)?;
     let root = |index: usize| eigen.values.get(index).map_or(0.0, |value| value.max(0.0).sqrt());

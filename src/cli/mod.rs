@@ -3,6 +3,7 @@
 //! Standard output has the result and nothing else; progress, logs and errors go to standard error. Exit codes: 0
 //! success, 1 failed work, 2 usage or configuration.
 
+mod attack_options;
 mod check;
 mod datasets;
 mod demo;

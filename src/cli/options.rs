@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use super::attack_options::AttackArgs;
 use crate::{config::SourceArgs, scoring::types, transport::proto};
 
 /// Which server to ask, and how to print the answer.
@@ -27,33 +28,8 @@ pub struct MethodArgs {
     /// Seed of every random draw
     #[arg(long, value_name = "N", default_value_t)]
     pub seed: u64,
-    /// How to attack [default: virtual]
-    #[arg(long, value_name = "METHOD", value_enum)]
-    pub attack: Option<AttackMethod>,
-    /// Norm that bounds the perturbation [default: l2 for the virtual attack, linf otherwise]
-    #[arg(long, value_name = "NORM", value_enum)]
-    pub norm: Option<Norm>,
-    /// Radius of the perturbation in pixel units, 0..1; the virtual attack without one is read to first order
-    #[arg(long, value_name = "RADIUS", allow_negative_numbers = true)]
-    pub epsilon: Option<f64>,
-    /// Steps of PGD [default: 10]
-    #[arg(long, value_name = "N")]
-    pub steps: Option<u32>,
-    /// Length of a step of PGD in pixel units [default: 2.5 epsilon / steps]
-    #[arg(long, value_name = "LENGTH", allow_negative_numbers = true)]
-    pub step_size: Option<f64>,
-    /// Start PGD from a random point
-    #[arg(long)]
-    pub random_start: bool,
-    /// What FGSM and PGD ascend [default: by the model's kind of output]
-    #[arg(long, value_name = "LOSS", value_enum)]
-    pub loss: Option<AttackLoss>,
-    /// How the virtual attack finds its directions [default: by the size of the Jacobian]
-    #[arg(long, value_name = "SOLVER", value_enum)]
-    pub solver: Option<VirtualSolver>,
-    /// Singular levels of the virtual attack [default: 1]
-    #[arg(long, value_name = "N")]
-    pub levels: Option<u32>,
+    #[command(flatten)]
+    pub attack: AttackArgs,
     /// Leave gradient matching out, which is faster for FGSM and PGD
     #[arg(long)]
     pub no_gradient_matching: bool,
@@ -78,23 +54,6 @@ pub struct MethodArgs {
 }
 
 impl MethodArgs {
-    pub fn attack(&self) -> proto::AttackOptions {
-        proto::AttackOptions {
-            method: self.attack.map_or(0, |method| proto::AttackMethod::from(method).into()),
-            norm: self.norm.map_or(0, |norm| proto::Norm::from(norm).into()),
-            epsilon: self.epsilon,
-            steps: self.steps.unwrap_or_default(),
-            step_size: self.step_size,
-            random_start: self.random_start,
-            loss: self.loss.map_or(0, |loss| proto::AttackLoss::from(loss).into()),
-            virtual_attack: Some(proto::VirtualAttackOptions {
-                solver: self.solver.map_or(0, |solver| proto::VirtualSolver::from(solver).into()),
-                levels: self.levels.unwrap_or_default(),
-                ..Default::default()
-            }),
-        }
-    }
-
     pub fn gradient_matching(&self) -> proto::GradientMatchingOptions {
         proto::GradientMatchingOptions { skip: self.no_gradient_matching, n_probes: self.probes.unwrap_or_default() }
     }
@@ -136,11 +95,13 @@ choice! {
         Lanczos,
     }
     /// An attack.
-    AttackMethod { Virtual, Fgsm, Pgd, }
+    AttackMethod { Virtual, Fgsm, Pgd, MiFgsm, Apgd, Deepfool, Ddn, Fmn, }
     /// A norm.
     Norm { L2, Linf, }
     /// What an empirical attack ascends.
-    AttackLoss { CrossEntropy, CrossEntropyLabels, Kl, SquaredDeviation, }
+    AttackLoss { CrossEntropy, CrossEntropyLabels, Kl, SquaredDeviation, Margin, LogitsRatio, }
+    /// What momentum adds up.
+    Accumulated { Gradients, Directions, }
     /// A measure of knowledge transferability.
     KnowledgeMeasure { FunctionMatching, AffineTransfer, LinearProbe, }
     /// A metric to rank by.

@@ -70,7 +70,7 @@ pub fn request(
         reference_model,
         probe: Some(Probe::Dataset(dataset)),
         max_samples: method.max_samples,
-        attack: Some(method.attack()),
+        attack: Some(method.attack.options()),
         knowledge: Some(method.knowledge()),
         seed: method.seed,
         confidence: Some(method.confidence()),

@@ -69,7 +69,7 @@ fn estimate(estimate: &proto::Estimate) -> Estimate {
 }
 
 fn settings(provenance: &proto::Provenance) -> Vec<(String, String)> {
-    let attack = provenance.attack.unwrap_or_default();
+    let attack = provenance.attack.clone().unwrap_or_default();
     let short = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase().replace('_', " ");
     let radius = attack.epsilon.map_or_else(|| "first order".to_owned(), |epsilon| format!("epsilon {epsilon}"));
     let mut settings = vec![

@@ -34,7 +34,7 @@ pub async fn run(args: ScoreArgs) -> Result<(), Failure> {
         reference_model: args.reference,
         probe: Some(Probe::Dataset(args.dataset)),
         max_samples: args.method.max_samples,
-        attack: Some(args.method.attack()),
+        attack: Some(args.method.attack.options()),
         knowledge: Some(args.method.knowledge()),
         seed: args.method.seed,
         confidence: Some(args.method.confidence()),

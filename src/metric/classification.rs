@@ -78,7 +78,11 @@ pub fn losses(
                 Some(attacked) => changed(attacked, resamples.n_samples())?,
                 None => vec![false; fooled.len()],
             };
-            let both = fooled.iter().zip(succeeded).map(|(fooled, succeeded)| fooled.filter(|_| succeeded)).collect();
+            let both = fooled
+                .iter()
+                .zip(succeeded)
+                .map(|(fooled, succeeded)| fooled.filter(|_| succeeded))
+                .collect::<Vec<_>>();
             (rate(&fooled, resamples)?, rate(&both, resamples)?)
         }
     };
@@ -107,7 +111,7 @@ pub fn similarity(
     check(Truth::Labels(labels), first, resamples.n_samples())?;
     check(Truth::Labels(labels), second, resamples.n_samples())?;
     let pairs = fooled(labels, first).into_iter().zip(fooled(labels, second));
-    let shares = pairs.map(|(first, second)| Some((first? + second?) / 2.0)).collect();
+    let shares = pairs.map(|(first, second)| Some((first? + second?) / 2.0)).collect::<Vec<_>>();
     let of = |share: f64| (100.0 * share).max(LEAST_PERCENT).ln();
     Ok(rate(&shares, resamples)?.map(|share| Estimate {
         replicates: share.replicates.map(of),
@@ -116,7 +120,7 @@ pub fn similarity(
 }
 
 /// Mean over the samples that have a value; `None` without any.
-fn rate(values: &Vec<Option<f64>>, resamples: &Resamples) -> Result<Option<Estimate>, Error> {
+fn rate(values: &[Option<f64>], resamples: &Resamples) -> Result<Option<Estimate>, Error> {
     if values.iter().all(Option::is_none) {
         return Ok(None);
     }
@@ -127,7 +131,7 @@ fn rate(values: &Vec<Option<f64>>, resamples: &Resamples) -> Result<Option<Estim
 fn fooled(labels: &[u32], answers: &Answers<'_>) -> Vec<Option<f64>> {
     let classes = classes(answers.clean, answers.black).into_iter().zip(labels);
     let fooled = classes.map(|([clean, attacked], &label)| {
-        (clean == label as usize).then(|| if attacked == label as usize { 0.0 } else { 1.0 })
+        (clean == label as usize).then_some(if attacked == label as usize { 0.0 } else { 1.0 })
     });
     fooled.collect()
 }

@@ -4,6 +4,7 @@
 mod attack_plan;
 mod calls;
 mod describe;
+mod empirical;
 mod interface;
 mod jacobian_rows;
 mod knowledge;

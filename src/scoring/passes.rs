@@ -19,6 +19,7 @@ use crate::{
     runtime::Workers,
     scoring::{
         attack_plan::AttackPlan,
+        empirical::{CleanRows, empirical},
         jacobian_rows::{JacobianRows, Probes},
         network::{Network, Outputs},
         perturb::{self, CleanTile},
@@ -349,7 +350,8 @@ impl Setting<'_> {
                 (plan.variants().iter().filter_map(scaled).collect(), Some(directions.solver()))
             }
             (AttackPlan::Empirical(attack), _) => {
-                (perturb::empirical(attack, self.seed, network, &clean, samples, self.probe, self.cancel)?, None)
+                let rows = CleanRows { samples: clean.samples.view(), outputs: clean.outputs.view() };
+                (empirical(attack, self.seed, network, rows, samples, self.probe, self.cancel)?, None)
             }
             (AttackPlan::Virtual(_), None) => return Err(internal(&"a virtual attack is not linearised")),
         };

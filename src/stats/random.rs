@@ -32,6 +32,10 @@ pub enum Purpose {
     Visit = 10,
     /// Groups of samples that are resampled together; index: 0.
     Groups = 11,
+    /// Resizing and padding of diverse inputs; index: sample.
+    InputDiversity = 20,
+    /// Direction of a step where the gradient is zero; index: sample.
+    RandomDirection = 21,
 }
 
 /// The stream of a purpose and an index (below 2⁵⁶) under a seed.

@@ -10,4 +10,4 @@ mod step;
 pub use loss::{Loss, with_loss};
 pub use preprocessing::{Interpolation, Layout, Preprocessing, with_preprocessing};
 pub use select::{expose, features, with_outputs};
-pub use step::{Norm, attack_step};
+pub use step::{Accumulated, Norm, attack_step};

@@ -26,7 +26,17 @@ pub enum Norm {
     Linf,
 }
 
-/// The graph of one attack iteration on `input`, which ascends a loss of `output`.
+/// What momentum adds up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Accumulated {
+    /// Gradients over their L1 norm (Dong et al. 2018, equation 6). torchattacks divides by the mean, which changes nothing.
+    Gradients,
+    /// Steps of length one in the norm, so signs for L∞: Foolbox's form.
+    Directions,
+}
+
+/// The graph of one attack iteration on `input`, which ascends a loss of `output`. What is accumulated matters for
+/// decays above 0 alone.
 ///
 /// | inputs beside the model's | shape | |
 /// |---|---|---|
@@ -43,11 +53,18 @@ pub enum Norm {
 /// | `loss` | `[batch]` | at the input, before the step |
 /// | `gradient_norm` | `[batch]` | L1 norm of the loss's gradient there; not finite if any entry is not |
 /// | `next/<input>` | as the input | after step, projection onto the ball, and clip |
-/// | `next_momentum/<input>` | as the input | decayed momentum plus the gradient of L1 norm 1 |
+/// | `next_momentum/<input>` | as the input | decayed momentum plus the gradient of L1 norm 1, or the step of length 1 |
 ///
 /// # Errors
 /// As [`with_loss`] and [`super::super::vjp`]; where the input's rank is not known or it has no batch.
-pub fn attack_step(graph: &Graph, input: &str, output: &str, loss: Loss, norm: Norm) -> Result<Graph> {
+pub fn attack_step(
+    graph: &Graph,
+    input: &str,
+    output: &str,
+    loss: Loss,
+    norm: Norm,
+    accumulated: Accumulated,
+) -> Result<Graph> {
     let ascended = with_loss(graph, output, loss)?;
     let derived = differentiate::vjp(&ascended, &[input], &["loss"])?;
     let gradient = format!("gradient/{input}");
@@ -68,13 +85,13 @@ pub fn attack_step(graph: &Graph, input: &str, output: &str, loss: Loss, norm: N
     };
     let sizes = builder.unary("Abs", &gradient)?;
     let gradient_norm = builder.reduce_sum(&sizes, &step.axes, false)?;
-    let unit = step.of_length_one(&mut builder, &gradient, Length::Sum)?;
+    let unit = match accumulated {
+        Accumulated::Gradients => step.of_length_one(&mut builder, &gradient, Length::Sum)?,
+        Accumulated::Directions => step.direction(&mut builder, &gradient)?,
+    };
     let decayed = builder.mul(&momentum, decay)?;
     let momentum = builder.add(&decayed, &unit)?;
-    let direction = match norm {
-        Norm::Linf => builder.unary("Sign", &momentum)?,
-        Norm::L2 => step.of_length_one(&mut builder, &momentum, Length::Euclidean)?,
-    };
+    let direction = step.direction(&mut builder, &momentum)?;
     let change = builder.mul(&direction, length)?;
     let moved = builder.add(input, &change)?;
     let perturbation = builder.sub(&moved, &clean)?;
@@ -137,6 +154,14 @@ impl Step {
             return Ok(name.to_owned());
         }
         builder.unsqueezed(name, &self.axes)
+    }
+
+    /// The step of length one in the norm that ascends fastest.
+    fn direction(&self, builder: &mut Builder, gradient: &str) -> Result<String> {
+        match self.norm {
+            Norm::Linf => builder.unary("Sign", gradient),
+            Norm::L2 => self.of_length_one(builder, gradient, Length::Euclidean),
+        }
     }
 
     /// Each sample's values over their length, zeros where all are zero. The largest is made 1 first, so that squares of

@@ -1,31 +1,25 @@
-//! Steps along a network's loss gradients.
+//! A network under attack: as attacks see models, and its own steps of steepest ascent, each one run of one graph.
 
 use ndarray::{Array2, ArrayD, ArrayView2, Axis, IxDyn};
 
 use super::{Derived, Network, stack};
 use crate::{
-    attack::{Norm, PixelRange},
+    attack::{Accumulated, Choose, JacobianProducts, LossTarget, Model, Momentum, Norm, PixelRange, Pullback},
     cancel::Cancel,
     error::{Error, Result},
-    gradient::compose::{self, Loss},
+    gradient::compose,
     runtime::{Carry, Iteration, RuntimeError},
 };
-
-/// What an empirical attack ascends, for some rows.
-#[derive(Clone, Debug)]
-pub struct LossTarget {
-    pub loss: Loss,
-    /// Rows x flattened outputs: class probabilities, or the outputs to move away from.
-    pub target: Array2<f32>,
-}
 
 /// Steps of steepest ascent on a loss, with the projection onto a ball and the clip to the pixel range after each.
 #[derive(Clone, Copy, Debug)]
 pub struct Ascent {
     pub norm: Norm,
     pub epsilon: f32,
+    /// Length of a step in the norm; negative descends.
     pub step: f32,
     pub steps: u32,
+    pub momentum: Option<Momentum>,
     pub range: PixelRange,
 }
 
@@ -41,30 +35,38 @@ impl From<RuntimeError> for Stopped {
     }
 }
 
-impl Network {
-    /// Gradient of a loss with respect to `samples` (rows x n): rows x n.
-    ///
-    /// # Errors
-    /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`].
-    pub fn loss_gradient(&self, samples: ArrayView2<'_, f32>, target: &LossTarget) -> Result<Array2<f32>> {
-        let executable = &*self.derived(Derived::LossGradient(target.loss))?;
-        let gradient = format!("gradient/{}", self.interface.input);
-        let target_name = format!("target/{}", self.interface.output);
-        let mut gradients = Vec::new();
-        for (rows, target) in
-            samples.axis_chunks_iter(Axis(0), self.tile).zip(target.target.axis_chunks_iter(Axis(0), self.tile))
-        {
-            let ones = Array2::<f32>::ones((rows.nrows(), 1));
-            let given = self.run(executable, rows, &[(&target_name, target), ("cotangent/loss", ones.view())])?;
-            gradients.push(self.tensor(&given, &gradient, rows.nrows())?);
-        }
-        stack(&gradients)
+impl Model for Network {
+    type Error = Error;
+
+    fn outputs(&self, samples: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        Ok(Network::outputs(self, samples)?.outputs)
     }
 
+    fn pullback(&self, samples: ArrayView2<'_, f32>, choose: &mut Choose<'_, Error>) -> Result<Pullback> {
+        let (mut outputs, mut gradients) = (Vec::new(), Vec::<Vec<Array2<f32>>>::new());
+        let mut first = 0;
+        for rows in samples.axis_chunks_iter(Axis(0), self.tile) {
+            let linearised = self.linearised(rows)?;
+            let given = linearised.outputs()?.outputs;
+            let cotangents = choose(first..first + rows.nrows(), given.view())?;
+            first += rows.nrows();
+            gradients.resize_with(cotangents.len(), Vec::new);
+            for (all, cotangents) in gradients.iter_mut().zip(&cotangents) {
+                all.push(linearised.vjp(cotangents.view())?);
+            }
+            outputs.push(given);
+        }
+        Ok(Pullback { outputs: stack(&outputs)?, gradients: gradients.iter().map(stack).collect::<Result<_>>()? })
+    }
+}
+
+impl Network {
     /// Ascends a loss from `starts` around `samples` (both rows x n), each step one run of one graph: rows x n.
     ///
     /// # Errors
-    /// [`Reason::ModelNotDifferentiable`], [`Reason::ModelExecutionFailed`], and [`Reason::Cancelled`] between steps.
+    /// [`Reason::ModelNotDifferentiable`](crate::error::Reason::ModelNotDifferentiable),
+    /// [`Reason::ModelExecutionFailed`](crate::error::Reason::ModelExecutionFailed), and
+    /// [`Reason::Cancelled`](crate::error::Reason::Cancelled) between steps.
     pub fn ascend(
         &self,
         starts: ArrayView2<'_, f32>,
@@ -77,16 +79,14 @@ impl Network {
             Norm::L2 => compose::Norm::L2,
             Norm::Linf => compose::Norm::Linf,
         };
-        let executable = self.derived(Derived::AttackStep(target.loss, norm))?;
+        let accumulated = ascent.momentum.map_or(Accumulated::Gradients, |momentum| momentum.of);
+        let executable = self.derived(Derived::AttackStep(target.loss, norm, accumulated))?;
         let (input, output) = (&self.interface.input, &self.interface.output);
         let carried = ["next/", "clean/", "momentum/", "next_momentum/"].map(|prefix| format!("{prefix}{input}"));
         let [next, clean, momentum, next_momentum] = carried.each_ref().map(String::as_str);
         let carries = [Carry { output: next, input: input.as_str() }, Carry { output: next_momentum, input: momentum }];
         let target_name = format!("target/{output}");
-        let [low, high] = ascent.range.bounds();
-        let settings =
-            [("epsilon", ascent.epsilon), ("step", ascent.step), ("decay", 0.0), ("low", low), ("high", high)]
-                .map(|(name, value)| (format!("attack/{name}"), ArrayD::from_elem(IxDyn(&[1]), value)));
+        let settings = settings(ascent);
         let mut adversarial = Vec::new();
         for ((start, rows), target) in starts
             .axis_chunks_iter(Axis(0), self.tile)
@@ -120,4 +120,12 @@ impl Network {
         }
         stack(&adversarial)
     }
+}
+
+/// What the step's graph is tuned with, one number for all samples.
+fn settings(ascent: &Ascent) -> [(String, ArrayD<f32>); 5] {
+    let [low, high] = ascent.range.bounds();
+    let decay = ascent.momentum.map_or(0.0, |momentum| momentum.decay as f32);
+    [("epsilon", ascent.epsilon), ("step", ascent.step), ("decay", decay), ("low", low), ("high", high)]
+        .map(|(name, value)| (format!("attack/{name}"), ArrayD::from_elem(IxDyn(&[1]), value)))
 }

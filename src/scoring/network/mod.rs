@@ -13,7 +13,7 @@ use std::{
 
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, s};
 
-pub use ascent::{Ascent, LossTarget};
+pub use ascent::Ascent;
 use jacobian::Backward;
 pub use jacobian::Linearised;
 
@@ -64,8 +64,7 @@ pub struct Network {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Derived {
     Tangent,
-    LossGradient(Loss),
-    AttackStep(Loss, compose::Norm),
+    AttackStep(Loss, compose::Norm, compose::Accumulated),
 }
 
 impl Network {
@@ -161,7 +160,7 @@ impl Network {
     pub fn outputs(&self, samples: ArrayView2<'_, f32>) -> Result<Outputs> {
         let mut tiles = Vec::new();
         for rows in samples.axis_chunks_iter(Axis(0), self.tile) {
-            tiles.push(self.outputs_of(&self.run(&self.forward, rows, &[])?, rows.nrows())?);
+            tiles.push(self.outputs_of(&self.run(&self.forward, rows)?, rows.nrows())?);
         }
         let stacked = |part: fn(&Outputs) -> &Array2<f32>| stack(tiles.iter().map(part));
         Ok(Outputs { outputs: stacked(|tile| &tile.outputs)?, features: stacked(|tile| &tile.features)? })
@@ -186,29 +185,21 @@ impl Network {
         let (input, output) = (self.interface.input.as_str(), self.interface.output.as_str());
         let graph = match kind {
             Derived::Tangent => gradient::jvp(&self.graph, &[input], &[output]),
-            Derived::LossGradient(loss) => compose::with_loss(&self.graph, output, loss)
-                .and_then(|graph| gradient::vjp(&graph, &[input], &["loss"])),
-            Derived::AttackStep(loss, norm) => compose::attack_step(&self.graph, input, output, loss, norm),
+            Derived::AttackStep(loss, norm, accumulated) => {
+                compose::attack_step(&self.graph, input, output, loss, norm, accumulated)
+            }
         };
         let graph = graph.map_err(|cause| not_differentiable(self.name(), &cause))?;
         let executable = Arc::new(compile(&self.runtime, self.name(), &graph)?);
         Ok(Arc::clone(kept().entry(kind).or_insert(executable)))
     }
 
-    /// Runs a graph on at most one tile of rows; `extra` feeds have a row for each sample.
-    fn run(
-        &self,
-        executable: &Executable,
-        rows: ArrayView2<'_, f32>,
-        extra: &[(&str, ArrayView2<'_, f32>)],
-    ) -> Result<Vec<Value>> {
-        let mut feeds = vec![(self.interface.input.as_str(), self.padded(rows, &self.sample_shape)?)];
-        for (name, array) in extra {
-            let shape: &[usize] = if *name == "cotangent/loss" { &[] } else { &self.output_shape };
-            feeds.push((*name, self.padded(array.view(), shape)?));
-        }
-        let feeds: Vec<_> = feeds.iter().map(|(name, array)| (*name, array.view().into())).collect();
-        executable.run(&feeds).map_err(|cause| self.execution_failed(&cause))
+    /// Runs a graph on at most one tile of rows.
+    fn run(&self, executable: &Executable, rows: ArrayView2<'_, f32>) -> Result<Vec<Value>> {
+        let rows = self.padded(rows, &self.sample_shape)?;
+        executable
+            .run(&[(self.interface.input.as_str(), rows.view().into())])
+            .map_err(|cause| self.execution_failed(&cause))
     }
 
     /// A tile of `rows`, the last row repeated up to the tile's height, in the tensor's own shape.
@@ -275,7 +266,7 @@ impl Network {
     /// Runs one mid-range sample and gives the output's shape.
     fn try_out(&self) -> Result<Vec<usize>> {
         let samples = Array2::from_elem((1, self.n_inputs()), 0.5);
-        let given = self.run(&self.forward, samples.view(), &[])?;
+        let given = self.run(&self.forward, samples.view())?;
         let output = self.view(&given, &self.interface.output)?;
         let shape = output.shape().iter().skip(1).copied().collect();
         self.flat(output, &self.interface.output, 1)?;

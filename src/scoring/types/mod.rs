@@ -17,7 +17,7 @@ pub use scores::*;
 pub use virtual_attack::*;
 
 pub use crate::{
-    attack::Norm,
+    attack::{Accumulated, InputDiversity, Norm, TargetClass, TranslationKernel},
     knowledge::{AffineFit, LinearProbe},
     metric::{GradientMatching, LossScores},
     registry::OutputKind,

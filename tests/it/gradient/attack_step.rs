@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayD, ArrayView2, Axis};
 use transferscore::{
-    attack::{self, Ball, PixelRange, ProjectedGradient, projected_gradient},
+    attack::{self, Accumulated, Ball, Momentum, PixelRange, ProjectedGradient, projected_gradient},
     gradient::{
         Graph, Interpolation, Layout, Loss, Preprocessing,
         compose::{self, Norm},
@@ -76,6 +76,10 @@ fn feeds(start: &ArrayD<f32>, clean: &ArrayD<f32>, target: &ArrayD<f32>, tuning:
 const CARRIES: [Carry<'static>; 2] =
     [Carry { output: "next/x", input: "x" }, Carry { output: "next_momentum/x", input: "momentum/x" }];
 
+fn squared_step(graph: &Graph, norm: Norm) -> Graph {
+    compose::attack_step(graph, "x", "y", Loss::SquaredDeviation, norm, Accumulated::Gradients).unwrap()
+}
+
 /// The samples after as many steps, and the loss before each.
 fn iterated(executable: &Executable, feeds: &Feeds, runs: u32) -> (ArrayD<f32>, Vec<ArrayD<f32>>) {
     let views: Vec<_> = feeds.iter().map(|(name, array)| (name.as_str(), array.view())).collect();
@@ -120,21 +124,28 @@ fn the_iterates_are_those_of_projected_gradient_ascent() {
         Ok::<_, String>(flat(get(&run(&gradients, &feeds), "gradient/x")))
     };
     for (norm, graph_norm) in [(attack::Norm::Linf, Norm::Linf), (attack::Norm::L2, Norm::L2)] {
-        let step_graph = compile(&compose::attack_step(&graph, "x", "y", Loss::SoftCrossEntropy, graph_norm).unwrap());
-        for (range, random_start) in
-            [(PixelRange::Unit, None), (PixelRange::Unit, Some(5)), (PixelRange::Unbounded, None)]
-        {
+        for (range, random_start, momentum) in [
+            (PixelRange::Unit, None, None),
+            (PixelRange::Unit, Some(5), Some(Accumulated::Gradients)),
+            (PixelRange::Unbounded, None, Some(Accumulated::Directions)),
+        ] {
+            let accumulated = momentum.unwrap_or(Accumulated::Gradients);
+            let step_graph =
+                compose::attack_step(&graph, "x", "y", Loss::SoftCrossEntropy, graph_norm, accumulated).unwrap();
+            let step_graph = compile(&step_graph);
             let ball = Ball::new::<String>(norm, 0.2).unwrap();
-            let settings = ProjectedGradient { ball, range, steps: 6, step_size: 0.07, random_start };
+            let decay = if momentum.is_some() { 0.6 } else { 0.0 };
+            let momentum = momentum.map(|of| Momentum { decay, of });
+            let settings = ProjectedGradient { ball, range, steps: 6, step_size: 0.07, momentum };
             let samples = flat(&clean);
-            let expected = projected_gradient(samples.view(), 0, &settings, gradient).unwrap();
             let start = match random_start {
-                Some(seed) => attack::random_starts(samples.view(), 0, ball, range, seed),
+                Some(seed) => attack::random_starts(samples.view(), &[0, 1, 2, 3, 4], ball, range, seed, 0),
                 None => samples.clone(),
             };
+            let expected = projected_gradient(samples.view(), start.view(), &settings, gradient).unwrap();
             let start = start.into_shape_with_order(vec![5, 2, 4, 4]).unwrap();
             let [low, high] = range.bounds();
-            let tuning = Tuning { epsilon: &[0.2], step: &[0.07], decay: &[0.0], low, high };
+            let tuning = Tuning { epsilon: &[0.2], step: &[0.07], decay: &[decay as f32], low, high };
             let (found, losses) = iterated(&step_graph, &feeds(&start, &clean, &target, &tuning), 6);
             close(&found, &expected.into_shape_with_order(vec![5, 2, 4, 4]).unwrap(), 2e-6);
             assert!(losses[5].iter().zip(&losses[0]).all(|(last, first)| last > first));
@@ -186,7 +197,7 @@ fn momentum_and_settings_for_each_sample_follow_the_formula() {
     let (epsilon, step, decay) = ([0.3, 0.05, 0.2], [0.04, 0.03, -0.02], [1.0, 0.5, 0.9]);
     let infinity = f32::INFINITY;
     for norm in [Norm::Linf, Norm::L2] {
-        let executable = compile(&compose::attack_step(&graph, "x", "y", Loss::SquaredDeviation, norm).unwrap());
+        let executable = compile(&squared_step(&graph, norm));
         let tuning = Tuning { epsilon: &epsilon, step: &step, decay: &decay, low: -infinity, high: infinity };
         let (found, losses) = iterated(&executable, &feeds(&clean, &clean, &target, &tuning), 5);
         // A negative step descends.
@@ -212,7 +223,7 @@ fn a_gradient_of_zero_moves_nothing_and_a_tiny_one_a_whole_step() {
     let target = ArrayD::from_shape_vec(vec![3, 2], vec![0.5, 0.5, 0.499_999_94, 0.5, f32::NEG_INFINITY, 0.5]).unwrap();
     let tuning = Tuning { epsilon: &[0.25], step: &[0.25], decay: &[0.5], low: 0.0, high: 1.0 };
     for norm in [Norm::Linf, Norm::L2] {
-        let executable = compile(&compose::attack_step(&graph, "x", "y", Loss::SquaredDeviation, norm).unwrap());
+        let executable = compile(&squared_step(&graph, norm));
         let found = run(&executable, &feeds(&clean, &clean, &target, &tuning));
         let next = get(&found, "next/x");
         assert_eq!(next.iter().take(4).copied().collect::<Vec<f32>>(), [0.5, 0.5, 0.75, 0.5], "{norm:?}");
@@ -223,7 +234,7 @@ fn a_gradient_of_zero_moves_nothing_and_a_tiny_one_a_whole_step() {
 
 #[test]
 fn the_step_keeps_the_models_outputs_and_takes_no_cotangent() {
-    let step = compose::attack_step(&classifier(), "x", "y", Loss::Margin, Norm::L2).unwrap();
+    let step = compose::attack_step(&classifier(), "x", "y", Loss::Margin, Norm::L2, Accumulated::Gradients).unwrap();
     let names: Vec<String> = step.outputs().into_iter().map(|port| port.name).collect();
     assert_eq!(names, ["y", "loss", "gradient_norm", "next/x", "next_momentum/x"]);
     assert!(step.inputs().iter().all(|port| !port.name.starts_with("cotangent")));

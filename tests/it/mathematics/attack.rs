@@ -4,8 +4,8 @@ use ndarray::{Array2, ArrayView2, Axis, array, s};
 use proptest::prelude::*;
 use transferscore::{
     attack::{
-        Ball, Error, JacobianError, Norm, PixelRange, ProjectedGradient, fast_gradient, projected_gradient,
-        random_starts, sample_grams, top_singular,
+        Accumulated, Ball, Error, JacobianError, Momentum, Norm, PixelRange, ProjectedGradient, fast_gradient,
+        projected_gradient, random_starts, sample_grams, top_singular,
     },
     metric::first_order_deviations,
 };
@@ -34,8 +34,9 @@ fn a_fast_gradient_step_is_the_sign_or_the_unit_gradient() {
     let (samples, gradient) =
         (array![[0.5_f32, 0.5, 0.5], [0.5, 0.5, 0.5]], array![[3.0_f32, 0.0, -4.0], [0.0, 0.0, 0.0]]);
     let step = |norm| {
-        fast_gradient::<Infallible>(samples.view(), ball(norm, 0.25), PixelRange::Unit, |_| Ok(gradient.clone()))
+        fast_gradient::<Infallible>(samples.view(), &[ball(norm, 0.25)], PixelRange::Unit, |_| Ok(gradient.clone()))
             .unwrap()
+            .remove(0)
     };
     assert_eq!(step(Norm::Linf), array![[0.75_f32, 0.5, 0.25], [0.5, 0.5, 0.5]]);
     let expected = array![[0.65_f32, 0.5, 0.3], [0.5, 0.5, 0.5]];
@@ -46,7 +47,9 @@ fn a_fast_gradient_step_is_the_sign_or_the_unit_gradient() {
 fn images_are_clipped_and_vectors_are_not() {
     let samples = array![[0.9_f32]];
     let step = |range| {
-        fast_gradient::<Infallible>(samples.view(), ball(Norm::Linf, 0.5), range, |_| Ok(array![[1.0]])).unwrap()
+        fast_gradient::<Infallible>(samples.view(), &[ball(Norm::Linf, 0.5)], range, |_| Ok(array![[1.0]]))
+            .unwrap()
+            .remove(0)
     };
     assert_eq!(step(PixelRange::Unit), array![[1.0_f32]]);
     assert_eq!(step(PixelRange::Unbounded), array![[1.4_f32]]);
@@ -61,9 +64,9 @@ fn projected_gradient_finds_the_maximum_inside_the_ball_or_on_its_boundary() {
         range: PixelRange::Unbounded,
         steps: 400,
         step_size: 0.01,
-        random_start: None,
+        momentum: None,
     };
-    let found = projected_gradient(samples.view(), 0, &settings, towards(&target)).unwrap();
+    let found = projected_gradient(samples.view(), samples.view(), &settings, towards(&target)).unwrap();
     let expected = array![[0.1_f32, 0.2], [0.6, 0.8]];
     assert!((found - expected).iter().all(|d| d.abs() < 0.011));
 }
@@ -78,10 +81,11 @@ fn one_projected_step_of_size_epsilon_is_the_fast_gradient() {
             range: PixelRange::Unit,
             steps: 1,
             step_size: 0.1,
-            random_start: None,
+            momentum: None,
         };
-        let projected = projected_gradient(samples.view(), 0, &settings, towards(&target)).unwrap();
-        let fast = fast_gradient(samples.view(), settings.ball, PixelRange::Unit, towards(&target)).unwrap();
+        let projected = projected_gradient(samples.view(), samples.view(), &settings, towards(&target)).unwrap();
+        let fast =
+            fast_gradient(samples.view(), &[settings.ball], PixelRange::Unit, towards(&target)).unwrap().remove(0);
         assert!((projected - fast).iter().all(|d| d.abs() < 1e-6));
     }
 }
@@ -95,10 +99,10 @@ fn a_zero_gradient_leaves_the_sample() {
             range: PixelRange::Unit,
             steps: 3,
             step_size: 0.05,
-            random_start: None,
+            momentum: None,
         };
         let zero = |x: ArrayView2<'_, f32>| Ok::<_, Infallible>(Array2::zeros(x.dim()));
-        assert_eq!(projected_gradient(samples.view(), 0, &settings, zero).unwrap(), samples);
+        assert_eq!(projected_gradient(samples.view(), samples.view(), &settings, zero).unwrap(), samples);
     }
 }
 
@@ -107,7 +111,7 @@ fn random_starts_fill_the_ball_evenly() {
     let uniform = ball(Norm::L2, 2.0);
     let inside = (0..4000)
         .filter(|&sample| {
-            let start = ndarray::Array1::from(uniform.random_start(3, 9, sample));
+            let start = ndarray::Array1::from(uniform.random_start(3, 9, sample, 0));
             let radius = norm_of(Norm::L2, start.view());
             assert!(radius <= 2.0 + 1e-6);
             radius <= 1.0
@@ -115,7 +119,7 @@ fn random_starts_fill_the_ball_evenly() {
         .count();
     // An eighth of the volume of a ball in three dimensions lies within half the radius: 500, deviation 21.
     assert!((430..=570).contains(&inside), "{inside} of 4000");
-    let cube: Vec<f32> = ball(Norm::Linf, 2.0).random_start(4000, 9, 0);
+    let cube: Vec<f32> = ball(Norm::Linf, 2.0).random_start(4000, 9, 0, 0);
     close(cube.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 4000.0, 4.0 / 3.0, 0.1);
 }
 
@@ -124,14 +128,16 @@ fn random_starts_lie_in_the_ball_and_the_pixel_range_and_depend_on_the_sample_al
     let samples = normal((6, 10), 1).mapv(|x| (0.5 + 0.4 * x).clamp(0.0, 1.0) as f32);
     for norm in [Norm::L2, Norm::Linf] {
         let ball = ball(norm, 0.3);
-        let starts = random_starts(samples.view(), 4, ball, PixelRange::Unit, 9);
+        let starts = random_starts(samples.view(), &[4, 5, 6, 7, 8, 9], ball, PixelRange::Unit, 9, 0);
         assert!(starts.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
         assert!((&starts - &samples).rows().into_iter().all(|delta| norm_of(norm, delta) <= 0.3 + 1e-6));
-        let free = random_starts(samples.view(), 4, ball, PixelRange::Unbounded, 9);
+        let free = random_starts(samples.view(), &[4, 5, 6, 7, 8, 9], ball, PixelRange::Unbounded, 9, 0);
         assert!(free.iter().any(|pixel| !(0.0..=1.0).contains(pixel)));
-        let later = random_starts(samples.slice(s![2.., ..]), 6, ball, PixelRange::Unit, 9);
-        assert_eq!(later, starts.slice(s![2.., ..]));
-        assert_ne!(random_starts(samples.view(), 4, ball, PixelRange::Unit, 10), starts);
+        let later = random_starts(samples.slice(s![2..;2, ..]), &[6, 8], ball, PixelRange::Unit, 9, 0);
+        assert_eq!(later, starts.slice(s![2..;2, ..]));
+        let all = [4, 5, 6, 7, 8, 9];
+        assert_ne!(random_starts(samples.view(), &all, ball, PixelRange::Unit, 10, 0), starts);
+        assert_ne!(random_starts(samples.view(), &all, ball, PixelRange::Unit, 9, 1), starts);
     }
 }
 
@@ -146,10 +152,11 @@ fn wrong_settings_and_gradients_are_refused() {
         range: PixelRange::Unit,
         steps: 1,
         step_size: 0.1,
-        random_start: None,
+        momentum: None,
     };
     let run = |settings: &ProjectedGradient, gradient: Array2<f32>| {
-        projected_gradient::<Infallible>(samples.view(), 0, settings, |_| Ok(gradient.clone())).unwrap_err()
+        projected_gradient::<Infallible>(samples.view(), samples.view(), settings, |_| Ok(gradient.clone()))
+            .unwrap_err()
     };
     let fine = Array2::zeros((2, 2));
     assert!(matches!(run(&ProjectedGradient { steps: 0, ..settings }, fine.clone()), Error::NoSteps));
@@ -157,7 +164,7 @@ fn wrong_settings_and_gradients_are_refused() {
     assert!(matches!(run(&settings, Array2::zeros((2, 3))), Error::GradientShape { .. }));
     let broken = array![[0.0, 0.0], [0.0, f32::NAN]];
     assert!(matches!(run(&settings, broken), Error::GradientNotFinite { sample: 1 }));
-    let failed = fast_gradient(samples.view(), settings.ball, settings.range, |_| Err("no session")).unwrap_err();
+    let failed = fast_gradient(samples.view(), &[settings.ball], settings.range, |_| Err("no session")).unwrap_err();
     assert_eq!(failed.to_string(), "no session");
 }
 
@@ -224,7 +231,7 @@ proptest! {
 
     #[test]
     fn attacks_stay_in_the_ball_and_the_range_whatever_the_batch(
-        seed: u64, l2: bool, epsilon in 0.001_f64..2.0, steps in 1_u32..6, starts_at_random: bool,
+        seed: u64, l2: bool, epsilon in 0.001_f64..2.0, steps in 1_u32..6, with_momentum: bool,
     ) {
         let norm = if l2 { Norm::L2 } else { Norm::Linf };
         let samples = normal((5, 12), seed).mapv(|x| (0.5 + 0.3 * x).clamp(0.0, 1.0) as f32);
@@ -234,9 +241,9 @@ proptest! {
             range: PixelRange::Unit,
             steps,
             step_size: epsilon,
-            random_start: starts_at_random.then_some(seed),
+            momentum: with_momentum.then_some(Momentum { decay: 0.7, of: Accumulated::Gradients }),
         };
-        let whole = projected_gradient(samples.view(), 0, &settings, towards(&target)).unwrap();
+        let whole = projected_gradient(samples.view(), samples.view(), &settings, towards(&target)).unwrap();
         for (delta, sample) in (&whole - &samples).rows().into_iter().zip(samples.rows()) {
             prop_assert!(norm_of(norm, delta) <= epsilon * (1.0 + 1e-5) + 1e-6);
             prop_assert!(sample.len() == delta.len());
@@ -244,7 +251,7 @@ proptest! {
         prop_assert!(whole.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
         for (index, sample) in samples.axis_chunks_iter(Axis(0), 1).enumerate() {
             let own = target.slice(s![index..index + 1, ..]).to_owned();
-            let alone = projected_gradient(sample, index, &settings, towards(&own)).unwrap();
+            let alone = projected_gradient(sample, sample, &settings, towards(&own)).unwrap();
             prop_assert_eq!(alone.row(0), whole.row(index));
         }
     }

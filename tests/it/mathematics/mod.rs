@@ -1,10 +1,14 @@
 //! The mathematics against independent implementations, closed forms and invariances.
 
 mod attack;
+mod attack_models;
+mod attack_peers;
 mod classification;
 mod knowledge;
 mod lanczos;
 mod metric;
+mod minimum_norm;
 mod moments;
+mod objective;
 mod stats;
 mod support;

@@ -38,7 +38,7 @@ fn losses_are_told_only_for_models_that_know_the_classes() {
 #[test]
 fn a_model_against_itself_is_attacked_in_the_white_box() {
     let pgd = AttackOptions { epsilon: Some(0.1), ..attack(AttackMethod::Pgd) };
-    let scores = score("digits-reference", pgd);
+    let scores = score("digits-reference", pgd.clone());
     let loss = scores.source_to_reference.loss.unwrap();
     assert_eq!(loss.attack_loss, loss.white_box_loss);
     assert_eq!(loss.loss_ratio.unwrap().value, 1.0);

@@ -15,9 +15,9 @@ fn fingerprint(threads: usize, batch_size: usize, attack: AttackOptions) -> Stri
 }
 
 fn check(attack: AttackOptions) {
-    let expected = fingerprint(1, 1, attack);
+    let expected = fingerprint(1, 1, attack.clone());
     for (threads, batch_size) in [(1, 64), (2, 1), (2, 64), (2, 1_000)] {
-        assert_eq!(fingerprint(threads, batch_size, attack), expected, "{threads} threads, batch {batch_size}");
+        assert_eq!(fingerprint(threads, batch_size, attack.clone()), expected, "{threads} threads, batch {batch_size}");
     }
 }
 

@@ -70,12 +70,21 @@ fn a_model_without_so_many_directions_is_refused_by_the_field() {
 }
 
 #[test]
-fn several_radii_of_the_virtual_attack_come_from_one_direction() {
-    let mut virtual_attack = options();
-    virtual_attack.attack.epsilon = Some(0.05);
-    let scores = score("digits-50", virtual_attack);
-    assert!(scores.variants.is_empty(), "one variant is the answer itself");
-    assert!(scores.source_to_reference.loss.is_some());
+fn several_radii_in_one_call_are_what_each_gives_by_itself() {
+    for method in [AttackMethod::Virtual, AttackMethod::Fgsm, AttackMethod::Pgd] {
+        let at = |epsilons: Vec<f64>| {
+            let attack = AttackOptions { epsilons, ..attack(method) };
+            score("digits-50", ScoreOptions { attack, ..options() })
+        };
+        let together = at(vec![0.02, 0.1]);
+        assert_eq!(together.variants.len(), 2, "{method:?}");
+        for variant in &together.variants {
+            let alone = at(vec![variant.variant.epsilon.unwrap()]);
+            assert!(alone.variants.is_empty(), "one variant is the answer itself");
+            assert_eq!(alone.reference_to_source, variant.reference_to_source, "{method:?}");
+            assert_eq!(alone.source_to_reference, variant.source_to_reference, "{method:?}");
+        }
+    }
 }
 
 #[test]

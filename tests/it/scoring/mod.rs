@@ -56,16 +56,7 @@ pub fn options() -> ScoreOptions {
 }
 
 pub fn attack(method: AttackMethod) -> AttackOptions {
-    AttackOptions {
-        method,
-        norm: None,
-        epsilon: None,
-        steps: 0,
-        step_size: None,
-        random_start: false,
-        loss: None,
-        virtual_attack: VirtualAttackOptions::default(),
-    }
+    AttackOptions::of(method)
 }
 
 pub fn pair(source: &str, options: ScoreOptions) -> PairRequest {

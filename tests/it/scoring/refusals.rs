@@ -184,11 +184,11 @@ fn each_bad_thing_has_its_reason_its_field_and_its_mend() {
     let fgsm = attack(AttackMethod::Fgsm);
     let epsilon = Some("attack.epsilon");
     for bad in [-1.0, 0.0, f64::NAN, f64::INFINITY, 1e300] {
-        let request = with_attack(AttackOptions { epsilon: Some(bad), ..fgsm });
+        let request = with_attack(AttackOptions { epsilon: Some(bad), ..fgsm.clone() });
         check(request, Reason::OptionOutOfRange, epsilon, "radius in pixel units");
     }
     let steps = with_attack(AttackOptions { steps: 5_000, ..attack(AttackMethod::Pgd) });
-    check(steps, Reason::OptionOutOfRange, Some("attack.steps"), "1 to 1000");
+    check(steps, Reason::OptionOutOfRange, Some("attack.steps"), "1000 at most");
     let steps = with_attack(AttackOptions { steps: 5, ..fgsm });
     check(steps, Reason::OptionUnsupported, Some("attack.steps"), "leave this option out");
     let norm = with_attack(AttackOptions { norm: Some(Norm::Linf), ..attack(AttackMethod::Virtual) });

@@ -225,6 +225,7 @@ pub fn pair_scores() -> PairScores {
             source_to_reference: directional(),
             reference_to_source: directional(),
             tau1: estimate(0.5),
+            similarity: Some(estimate(3.0)),
         }],
         similarity: Some(estimate(3.0)),
         gradient_matching: Some(GradientMatching { distance: estimate(1.0), explained: estimate(0.5) }),
@@ -253,7 +254,6 @@ pub fn pair_scores() -> PairScores {
             dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
             seed: 7,
             attack: AttackOptions {
-                method: AttackMethod::Pgd,
                 norm: Some(Norm::Linf),
                 epsilon: Some(0.03),
                 steps: 10,
@@ -261,6 +261,7 @@ pub fn pair_scores() -> PairScores {
                 random_start: true,
                 loss: Some(AttackLoss::CrossEntropy),
                 virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
+                ..AttackOptions::of(AttackMethod::Pgd)
             },
             confidence: Confidence { level: 0.95, resamples: 1_000 },
             provider: "CPU".to_owned(),
