@@ -106,6 +106,8 @@ pub const MOMENT_NUMBERS: usize = 1 << 24;
 pub const MOMENT_OUTPUTS: usize = 2_048;
 /// Shuffles of the null distribution.
 pub const NULL_SHUFFLES: usize = 200;
+/// Most features or targets of an affine fit, or samples where those are fewer.
+pub const FITTED_WIDTH: usize = 4_096;
 /// Fewest folds of a linear probe.
 pub const MIN_FOLDS: u32 = 2;
 /// Most folds of a linear probe.

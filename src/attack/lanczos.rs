@@ -8,7 +8,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 
 use super::{DEAD_LENGTH, IterationError, virtual_attack::signed};
-use crate::stats::{self, Purpose, SymmetricEigen, standard_normal, stream};
+use crate::stats::{self, Purpose, SymmetricEigen, project_out, standard_normal, stream};
 
 /// Products with the Jacobians of some samples, a row a sample.
 pub trait JacobianProducts {
@@ -57,6 +57,8 @@ pub struct SingularTriples {
 const LOOK_EVERY: usize = 2;
 /// A new direction this short beside the longest is rounding of float32 products: the Krylov space is exhausted.
 const EXHAUSTED: f64 = 1e-6;
+/// A vector that keeps this share of its length is orthogonal to what was taken off; Daniel et al. 1976 have 1/√2.
+const STABLE: f64 = 0.7;
 
 /// The strongest singular triples of the Jacobians of `samples`, given by their index in the probe set.
 ///
@@ -78,7 +80,7 @@ pub fn singular_triples<J: JacobianProducts>(
     // A start in the row space: what lies outside would never leave the iteration.
     let first = jacobians.vjp(starts.view()).map_err(IterationError::Product)?;
     let n_inputs = first.ncols();
-    let mut rows: Vec<Bidiagonal> = first.rows().into_iter().map(Bidiagonal::start).collect();
+    let mut rows: Vec<Bidiagonal> = first.rows().into_iter().map(|first| Bidiagonal::start(first, n_outputs)).collect();
     for step in 1..=settings.max_steps {
         if rows.iter().all(|row| row.done) {
             break;
@@ -99,15 +101,11 @@ pub fn singular_triples<J: JacobianProducts>(
 }
 
 /// The last vector of each iteration that still runs; zeros for the others.
-fn gathered<'a>(
-    rows: &'a [Bidiagonal],
-    width: usize,
-    of: impl Fn(&'a Bidiagonal) -> &'a Vec<Array1<f32>>,
-) -> Array2<f32> {
+fn gathered<'a>(rows: &'a [Bidiagonal], width: usize, of: impl Fn(&'a Bidiagonal) -> &'a Basis) -> Array2<f32> {
     let mut last = Array2::zeros((rows.len(), width));
     for (mut to, row) in last.rows_mut().into_iter().zip(rows) {
         if let Some(vector) = of(row).last().filter(|_| !row.done) {
-            to.assign(vector);
+            to.assign(&ArrayView1::from(vector));
         }
     }
     last
@@ -133,10 +131,9 @@ fn collected(
         let levels = triples.right.iter_mut().zip(&mut triples.deviations).zip(&row.found);
         for ((right, deviations), found) in levels {
             // The sign is arbitrary and fixed as in the exact virtual attack.
-            let left = signed(combined(&row.left, &found.left, n_outputs));
-            let sign = if left.1 { -1.0 } else { 1.0 };
-            deviations.row_mut(index).assign(&(left.0 * found.sigma));
-            let direction = combined(&row.right, &found.right, n_inputs) * sign;
+            let (left, turned) = signed(row.left.combined(&found.left));
+            deviations.row_mut(index).assign(&(left * found.sigma));
+            let direction = row.right.combined(&found.right) * if turned { -1.0 } else { 1.0 };
             let length = direction.dot(&direction).sqrt();
             right.row_mut(index).assign(&direction.mapv(|x| (x / length) as f32));
         }
@@ -144,21 +141,59 @@ fn collected(
     Ok(triples)
 }
 
-/// Σ weights_k · vectors_k.
-fn combined(vectors: &[Array1<f32>], weights: &Array1<f64>, width: usize) -> Array1<f64> {
-    let mut sum = Array1::zeros(width);
-    for (vector, &weight) in vectors.iter().zip(weights) {
-        sum.zip_mut_with(vector, |to, &x| *to += weight * f64::from(x));
+/// Orthonormal vectors, one after another.
+struct Basis {
+    width: usize,
+    vectors: Vec<f32>,
+}
+
+impl Basis {
+    fn new(width: usize) -> Self {
+        Basis { width, vectors: Vec::new() }
     }
-    sum
+
+    fn last(&self) -> Option<&[f32]> {
+        self.vectors.rchunks_exact(self.width.max(1)).next()
+    }
+
+    /// Adds what is new in a vector, made to length 1, and gives the length that it had; `None` where it is no longer than
+    /// `least`.
+    fn extend(&mut self, vector: ArrayView1<'_, f32>, least: f64) -> Option<f64> {
+        let mut rest = vector.to_vec();
+        let before = length(&rest);
+        project_out(&mut rest, &self.vectors);
+        // Where little is left most of it is rounding of what was taken off.
+        if length(&rest) < STABLE * before {
+            project_out(&mut rest, &self.vectors);
+        }
+        let length = length(&rest);
+        if !(length > least && length > DEAD_LENGTH && length.is_finite()) {
+            return None;
+        }
+        self.vectors.extend(rest.iter().map(|&x| (f64::from(x) / length) as f32));
+        Some(length)
+    }
+
+    /// Σ weights_k · vectors_k.
+    fn combined(&self, weights: &Array1<f64>) -> Array1<f64> {
+        let mut sum = Array1::zeros(self.width);
+        for (vector, &weight) in self.vectors.chunks_exact(self.width.max(1)).zip(weights) {
+            sum.iter_mut().zip(vector).for_each(|(to, &x)| *to += weight * f64::from(x));
+        }
+        sum
+    }
+}
+
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
 /// One sample's iteration.
 struct Bidiagonal {
     /// v₁, v₂, …: one more than there are steps, until the space is exhausted.
-    right: Vec<Array1<f32>>,
+    right: Basis,
     /// u₁, u₂, …
-    left: Vec<Array1<f32>>,
+    left: Basis,
     /// α of J v_k = α_k u_k + β_{k−1} u_{k−1}.
     diagonal: Vec<f64>,
     /// β of Jᵀ u_k = α_k v_k + β_k v_{k+1}.
@@ -178,22 +213,19 @@ struct Triple {
 }
 
 impl Bidiagonal {
-    fn start(first: ArrayView1<'_, f32>) -> Self {
-        let mut row = Bidiagonal {
-            right: Vec::new(),
-            left: Vec::new(),
+    fn start(first: ArrayView1<'_, f32>, n_outputs: usize) -> Self {
+        let mut right = Basis::new(first.len());
+        let done = right.extend(first, 0.0).is_none();
+        Bidiagonal {
+            right,
+            left: Basis::new(n_outputs),
             diagonal: Vec::new(),
             beside: Vec::new(),
-            done: false,
+            done,
             wide: false,
             found: Vec::new(),
             residual: 0.0,
-        };
-        match unit(first.mapv(f64::from)) {
-            Some((vector, _)) => row.right.push(vector),
-            None => row.done = true,
         }
-        row
     }
 
     /// The longest coefficient so far, close to σ₁.
@@ -205,12 +237,8 @@ impl Bidiagonal {
         if self.done {
             return;
         }
-        let rest = orthogonal(image.mapv(f64::from), &self.left);
-        match unit(rest).filter(|(_, length)| *length > EXHAUSTED * self.scale()) {
-            Some((vector, length)) => {
-                self.left.push(vector);
-                self.diagonal.push(length);
-            }
+        match self.left.extend(image, EXHAUSTED * self.scale()) {
+            Some(length) => self.diagonal.push(length),
             None => (self.done, self.wide) = (true, true),
         }
     }
@@ -219,12 +247,8 @@ impl Bidiagonal {
         if self.done {
             return;
         }
-        let rest = orthogonal(image.mapv(f64::from), &self.right);
-        match unit(rest).filter(|(_, length)| *length > EXHAUSTED * self.scale()) {
-            Some((vector, length)) => {
-                self.right.push(vector);
-                self.beside.push(length);
-            }
+        match self.right.extend(image, EXHAUSTED * self.scale()) {
+            Some(length) => self.beside.push(length),
             None => self.done = true,
         }
     }
@@ -258,21 +282,4 @@ impl Bidiagonal {
         self.done = self.done || enough;
         Ok(())
     }
-}
-
-/// What remains of a vector beside unit vectors; twice, because once leaves rounding.
-fn orthogonal(mut vector: Array1<f64>, basis: &[Array1<f32>]) -> Array1<f64> {
-    for _ in 0..2 {
-        for direction in basis {
-            let along: f64 = vector.iter().zip(direction).map(|(x, &d)| x * f64::from(d)).sum();
-            vector.zip_mut_with(direction, |x, &d| *x -= along * f64::from(d));
-        }
-    }
-    vector
-}
-
-/// A vector of length 1 and the length that it had; `None` for zero.
-fn unit(vector: Array1<f64>) -> Option<(Array1<f32>, f64)> {
-    let length = vector.dot(&vector).sqrt();
-    (length > DEAD_LENGTH && length.is_finite()).then(|| (vector.mapv(|x| (x / length) as f32), length))
 }

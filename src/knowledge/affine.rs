@@ -7,7 +7,10 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use super::{Error, error::check_finite};
-use crate::stats::{Estimate, LeftSingular, Resamples, product};
+use crate::{
+    limits,
+    stats::{Estimate, LeftSingular, Resamples, product},
+};
 
 /// Strengths tried when none is given, from none to one that leaves little: 0, then two a decade from 1e-8 to 1e3.
 const DECADES: std::ops::RangeInclusive<i32> = -16..=6;
@@ -52,7 +55,11 @@ pub fn affine_fit(
 ) -> Result<AffineFit, Error> {
     let (n, n_features) = features.dim();
     check(features, targets, ridge, resamples)?;
-    let design = Design::new(features, targets)?;
+    let design = if targets.ncols() > n {
+        Design::new(features, coordinates(targets)?.view())?
+    } else {
+        Design::new(features, targets)?
+    };
     let total = design.centred_targets.map_axis(Axis(1), |row| row.dot(&row));
     if total.sum() <= 0.0 {
         return Err(Error::ConstantTargets);
@@ -86,6 +93,11 @@ fn check(
             return Err(Error::SampleCount { what, expected: n, found: rows.nrows() });
         }
         check_finite(what, rows)?;
+    }
+    for (what, width) in [("features", features.ncols()), ("targets", targets.ncols())] {
+        if n.min(width) > limits::FITTED_WIDTH {
+            return Err(Error::TooWide { what, width, limit: limits::FITTED_WIDTH });
+        }
     }
     if n < 3 {
         return Err(Error::TooFewSamples { needed: 3, found: n });
@@ -190,6 +202,13 @@ impl Design {
             .find(|(_, error)| *error <= least * (1.0 + TOLERATED_EXCESS))
             .map_or(0.0, |(strength, _)| *strength)
     }
+}
+
+/// Centred rows in an orthonormal basis of what they span: as many numbers a row as there are rows, and every length and
+/// inner product the same.
+fn coordinates(rows: ArrayView2<'_, f64>) -> Result<Array2<f64>, Error> {
+    let LeftSingular { left, values } = LeftSingular::of(centre(rows).view())?;
+    Ok(left * values.insert_axis(Axis(0)))
 }
 
 fn centre(rows: ArrayView2<'_, f64>) -> Array2<f64> {

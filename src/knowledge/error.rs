@@ -13,6 +13,8 @@ pub enum Error {
     SampleCount { what: &'static str, expected: usize, found: usize },
     #[error("{found} samples are too few; the fit needs at least {needed}")]
     TooFewSamples { needed: usize, found: usize },
+    #[error("{width} {what} are too many to fit; use at most {limit} of them, or at most {limit} samples")]
+    TooWide { what: &'static str, width: usize, limit: usize },
     #[error("there are no features to fit; give outputs or features of at least one number a sample")]
     NoFeatures,
     #[error("the targets do not vary over the samples, so nothing can be explained; use other targets or samples")]

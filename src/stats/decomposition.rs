@@ -13,7 +13,7 @@ use faer::{
 };
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::Error;
+use super::{Error, product};
 
 /// Eigenvalues and eigenvectors of a symmetric matrix.
 #[derive(Clone, Debug)]
@@ -101,6 +101,11 @@ pub fn largest_eigenvalue(matrix: ArrayView2<'_, f64>) -> Result<f64, Error> {
     Ok(*values.get(d - 1, 0))
 }
 
+/// Eigenvalues of a Gram matrix up to this share of the largest are rounding.
+const GRAM_CUT: f64 = 1e-14;
+/// Columns a row from which a matrix is decomposed through its Gram matrix.
+const WIDE: usize = 8;
+
 /// Left singular vectors and singular values of a matrix, without the right ones.
 #[derive(Clone, Debug)]
 pub struct LeftSingular {
@@ -111,7 +116,8 @@ pub struct LeftSingular {
 }
 
 impl LeftSingular {
-    /// Decomposes `matrix` (rows, columns).
+    /// Decomposes `matrix` (rows, columns). A matrix many times as wide as high is decomposed through its Gram matrix, to
+    /// which singular values below 1e-7 of the largest are zero.
     ///
     /// # Errors
     /// When the iteration does not converge, which finite entries of sane range never cause.
@@ -124,6 +130,13 @@ impl LeftSingular {
         let size = rows.min(columns);
         if size == 0 {
             return Ok(LeftSingular { left: Array2::zeros((rows, 0)), values: Array1::zeros(0) });
+        }
+        if columns > WIDE * rows {
+            // The matrix itself would be decomposed in memory of the square of its columns.
+            let eigen = SymmetricEigen::of(product(matrix, matrix.t()).view())?;
+            let cut = eigen.values.first().copied().unwrap_or(0.0) * GRAM_CUT;
+            let values = eigen.values.mapv(|value| if value > cut { value.sqrt() } else { 0.0 });
+            return Ok(LeftSingular { left: eigen.vectors, values });
         }
         let matrix = to_faer(matrix);
         let mut left = Mat::zeros(rows, size);

@@ -17,7 +17,7 @@ pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenv
 pub use error::Error;
 pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};
 pub(crate) use product::accumulate_product;
-pub use product::product;
+pub use product::{product, project_out};
 pub use random::{
     Purpose, below, cyclic_permutation, permutation, random_sign, standard_normal, stream, unit_interval,
 };

@@ -25,6 +25,22 @@ pub(crate) fn accumulate_product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>,
     with_faer(a, |a| with_faer(b, |b| matmul(sum, Accum::Add, a, b, 1.0, Par::Seq)));
 }
 
+/// Takes from `vector` (n) what lies along the rows of `basis` (k, n), which are orthonormal: v − Bᵀ B v, in f32.
+pub fn project_out(vector: &mut [f32], basis: &[f32]) {
+    let n = vector.len();
+    let k = basis.len().checked_div(n).unwrap_or(0);
+    if k == 0 || basis.len() != k * n {
+        return;
+    }
+    let basis = MatRef::from_row_major_slice(basis, k, n);
+    let mut along = vec![0.0_f32; k];
+    let from = MatRef::from_column_major_slice(vector, n, 1);
+    matmul(MatMut::from_column_major_slice_mut(&mut along, k, 1), Accum::Replace, basis, from, 1.0, Par::Seq);
+    let along = MatRef::from_column_major_slice(&along, k, 1);
+    let rest = MatMut::from_column_major_slice_mut(vector, n, 1);
+    matmul(rest, Accum::Add, basis.transpose(), along, -1.0, Par::Seq);
+}
+
 /// Hands a view over to faer without a copy where it is contiguous by rows or by columns.
 fn with_faer<R>(view: ArrayView2<'_, f64>, act: impl FnOnce(MatRef<'_, f64>) -> R) -> R {
     let (rows, columns) = view.dim();

@@ -49,6 +49,24 @@ fn an_affine_function_is_matched_without_ridge() {
 }
 
 #[test]
+fn rows_wider_than_there_are_samples_are_fitted_as_their_coordinates() {
+    // Each column 30 times over √30: the same lengths and products in 30 times the width.
+    let widened = |rows: &Array2<f64>| {
+        Array2::from_shape_fn((rows.nrows(), rows.ncols() * 30), |(row, i)| rows[[row, i / 30]] / 30_f64.sqrt())
+    };
+    let features = normal((20, 8), 31);
+    let targets = features.dot(&normal((8, 3), 32)) + normal((20, 3), 33);
+    for ridge in [Some(0.0), Some(0.1)] {
+        let of = |features: &Array2<f64>, targets: &Array2<f64>| {
+            affine_fit(features.view(), targets.view(), ridge, &resamples(20)).unwrap()
+        };
+        let (narrow, wide) = (of(&features, &targets), of(&widened(&features), &widened(&targets)));
+        close(wide.distance.value, narrow.distance.value, 1e-7);
+        close(wide.held_out_r2.value, narrow.held_out_r2.value, 1e-7);
+    }
+}
+
+#[test]
 fn many_samples_need_no_ridge() {
     let features = normal((2000, 10), 3);
     let targets = features.dot(&normal((10, 2), 4)) + normal((2000, 2), 5) * 3.0;

@@ -260,6 +260,11 @@ pub fn pair_scores() -> PairScores {
                 step_size: Some(0.0075),
                 random_start: true,
                 loss: Some(AttackLoss::CrossEntropy),
+                target: Some(TargetClass::LeastLikely),
+                momentum: MomentumOptions { decay: Some(1.0), of: Some(Accumulated::Gradients) },
+                diversity: Some(InputDiversity { probability: 0.5, least_size: 0.9 }),
+                translation: Some(TranslationKernel { size: 15, reach: 3.0 }),
+                boundary: BoundaryOptions { candidates: 10, overshoot: Some(0.02) },
                 virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
                 ..AttackOptions::of(AttackMethod::Pgd)
             },
