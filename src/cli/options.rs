@@ -100,6 +100,8 @@ choice! {
     Norm { L2, Linf, }
     /// What an empirical attack ascends.
     AttackLoss { CrossEntropy, CrossEntropyLabels, Kl, SquaredDeviation, Margin, LogitsRatio, }
+    /// What is ascended of several models.
+    Pooling { Losses, Outputs, }
     /// What momentum adds up.
     Accumulated { Gradients, Directions, }
     /// A measure of knowledge transferability.

@@ -23,6 +23,17 @@ pub trait Scoring: Send + Sync + 'static {
         cancel: &Cancel,
     ) -> Result<Ranking>;
 
+    /// Makes adversarial examples; they and progress go to `on_event` as they come, in the order of the samples.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`].
+    fn attack(
+        &self,
+        request: &AdversarialRequest,
+        on_event: &mut (dyn FnMut(AdversarialEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<AdversarialSummary>;
+
     /// Every model, in order of name.
     fn models(&self) -> Vec<ModelDescription>;
 

@@ -1,6 +1,7 @@
 //! Orchestration: one pair, a ranking. Validates requests in the domain's terms, runs models tile by tile and hands
 //! what they gave to the mathematics.
 
+mod adversarial;
 mod attack_plan;
 mod calls;
 mod describe;

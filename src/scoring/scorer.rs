@@ -11,6 +11,7 @@ use crate::{
     runtime::Runtime,
     scoring::{
         Scoring,
+        adversarial::Undertaking,
         attack_plan::AttackPlan,
         describe, knowledge,
         network::Network,
@@ -69,7 +70,7 @@ impl Scorer {
         let options = &request.options;
         let plan = AttackPlan::new(&options.attack)?;
         let n_probes = survey::n_probes(&options.matching)?;
-        let (probe, dropped) = self.probe(&request.probe, options)?;
+        let (probe, dropped) = self.probe(&request.probe, options.max_samples, options.seed)?;
         knowledge::check(&options.knowledge, &probe)?;
         let reference = self.network(&request.reference_model, probe.shape()).map_err(|e| e.at("reference_model"))?;
         let (sources, skipped) = self.sources(request, source_field, probe.shape())?;
@@ -97,14 +98,14 @@ impl Scorer {
     }
 
     /// The samples of a request, and how many were left out and why.
-    fn probe(&self, probe: &Probe, options: &ScoreOptions) -> Result<(Dataset, Vec<DroppedSamples>)> {
+    fn probe(&self, probe: &Probe, max_samples: usize, seed: u64) -> Result<(Dataset, Vec<DroppedSamples>)> {
         let whole = match probe {
             Probe::Dataset(name) => {
                 Dataset::clone(&*self.datasets.get(name).map_err(|e| Error::from(e).at("dataset"))?)
             }
             Probe::Inline(inline) => dataset::inline(&inline.shape, inline.samples.clone(), &inline.labels)?,
         };
-        let asked = if options.max_samples == 0 { whole.n_samples() } else { options.max_samples };
+        let asked = if max_samples == 0 { whole.n_samples() } else { max_samples };
         let kept = asked.min(self.config.sample_limit).min(whole.n_samples());
         if kept < limits::MIN_SAMPLES {
             let message = format!("{kept} samples are too few for an interval; give {} or more", limits::MIN_SAMPLES);
@@ -113,7 +114,7 @@ impl Scorer {
         let count = whole.n_samples() - kept;
         let reason = if asked > self.config.sample_limit { "over the server's limit" } else { "over max_samples" };
         let dropped = (count > 0).then(|| DroppedSamples { reason: reason.to_owned(), count });
-        Ok((whole.subset(kept, options.seed), dropped.into_iter().collect()))
+        Ok((whole.subset(kept, seed), dropped.into_iter().collect()))
     }
 
     /// The sources of a request. Models that the request does not name and that do not fit are skipped.
@@ -202,6 +203,42 @@ impl Scoring for Scorer {
         let correlations = ranking::correlations(&rows);
         let skipped = survey.skipped;
         Ok(Ranking { rank_by: request.rank_by, sources, probability_above, correlations, skipped })
+    }
+
+    fn attack(
+        &self,
+        request: &AdversarialRequest,
+        on_event: &mut (dyn FnMut(AdversarialEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<AdversarialSummary> {
+        let (plan, empirical) = request.plan()?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let networks = |names: &[String], field: &str| {
+            let network = |(index, name): (usize, &String)| {
+                self.network(name, probe.shape()).map_err(|error| error.at(format!("{field}[{index}]")))
+            };
+            names.iter().enumerate().map(network).collect::<Result<Vec<_>>>()
+        };
+        let (sources, evaluated) =
+            (networks(&request.models, "models")?, networks(&request.evaluated_models, "evaluated_models")?);
+        let (pooling, seed, batch_size) = (request.pooling, request.seed, self.config.batch_size);
+        let work = Undertaking { plan: empirical, pooling, probe, sources, evaluated, seed, batch_size };
+        work.check()?;
+        let radii = work.run(&self.runtime, on_event, cancel)?;
+        let references = |networks: &[Arc<Network>]| networks.iter().map(|n| n.reference().clone()).collect();
+        Ok(AdversarialSummary {
+            radii,
+            models: references(&work.sources),
+            evaluated_models: references(&work.evaluated),
+            dataset: work.probe.name().to_owned(),
+            probe_digest: work.probe.digest().to_string(),
+            n_samples: work.probe.n_samples(),
+            dropped,
+            seed,
+            attack: plan.resolved(&request.attack),
+            pooling,
+            provider: self.runtime.provider().to_owned(),
+        })
     }
 
     fn models(&self) -> Vec<ModelDescription> {

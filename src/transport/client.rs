@@ -9,9 +9,9 @@ use tonic::{
 use tonic_types::StatusExt;
 
 use crate::transport::proto::{
-    CheckModelRequest, CheckModelResponse, Dataset, ExportGradientGraphRequest, ListDatasetsRequest, ListModelsRequest,
-    Model, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
-    dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient,
+    AttackRequest, AttackResponse, CheckModelRequest, CheckModelResponse, Dataset, ExportGradientGraphRequest,
+    ListDatasetsRequest, ListModelsRequest, Model, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest,
+    TransferScoreResponse, dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient,
     transfer_score_service_client::TransferScoreServiceClient,
 };
 
@@ -64,6 +64,11 @@ impl Client {
         Ok(RankingEvents(self.scores().rank_sources(Request::new(request)).await?.into_inner()))
     }
 
+    /// Starts an attack.
+    pub async fn attack(&self, request: AttackRequest) -> Result<AttackEvents, ClientError> {
+        Ok(AttackEvents(self.scores().attack(Request::new(request)).await?.into_inner()))
+    }
+
     /// Every model.
     pub async fn models(&self) -> Result<Vec<Model>, ClientError> {
         Ok(self.model_service().list_models(Request::new(ListModelsRequest {})).await?.into_inner().models)
@@ -108,6 +113,17 @@ pub struct RankingEvents(Streaming<RankSourcesResponse>);
 impl RankingEvents {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<RankSourcesResponse>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+/// The events of an attack, as they come.
+#[derive(Debug)]
+pub struct AttackEvents(Streaming<AttackResponse>);
+
+impl AttackEvents {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<AttackResponse>, ClientError> {
         Ok(self.0.message().await?)
     }
 }

@@ -1,5 +1,6 @@
 //! What is asked and what is answered, in the domain's own terms. The transport converts from and to these.
 
+mod adversarial;
 mod attack;
 mod catalogue;
 mod knowledge;
@@ -8,6 +9,7 @@ mod request;
 mod scores;
 mod virtual_attack;
 
+pub use adversarial::*;
 pub use attack::*;
 pub use catalogue::*;
 pub use knowledge::*;

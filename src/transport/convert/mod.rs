@@ -3,6 +3,7 @@
 //! Invariants: what leaves [`request`] is in the documented ranges; what leaves [`scores`] and [`ranking`] has no NaN
 //! and no infinity.
 
+mod adversarial;
 mod attack;
 mod confidence;
 mod description;
@@ -14,6 +15,7 @@ mod request;
 mod scores;
 mod virtual_attack;
 
+pub use adversarial::{adversarial_request, attack_event, attack_summary};
 pub use description::{check, dataset, gradient_mode, model};
 pub use field::name;
 pub use ranking::{event, ranking};

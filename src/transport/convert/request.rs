@@ -84,7 +84,7 @@ fn sources(names: Vec<String>) -> Result<Vec<String>> {
     Ok(sources)
 }
 
-fn max_samples(max_samples: u32) -> Result<usize> {
+pub(super) fn max_samples(max_samples: u32) -> Result<usize> {
     match max_samples as usize {
         few @ 1..limits::MIN_SAMPLES => {
             Err(out_of_range("max_samples", few, &format!("at least {}, or 0 for all", limits::MIN_SAMPLES)))

@@ -154,6 +154,6 @@ fn provenance(provenance: Provenance) -> Result<proto::Provenance> {
     })
 }
 
-fn model_reference(model: ModelReference) -> proto::ModelReference {
+pub(super) fn model_reference(model: ModelReference) -> proto::ModelReference {
     proto::ModelReference { name: model.name, digest: model.digest }
 }

@@ -1,5 +1,6 @@
 //! Scoring with real models: values, determinism, refusals.
 
+mod adversarial;
 mod attacks;
 mod determinism;
 mod digits;

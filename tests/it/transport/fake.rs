@@ -33,6 +33,7 @@ pub type Spoil = fn(&mut PairScores);
 pub struct Fake {
     pub spoil: Option<Spoil>,
     pub spoil_ranking: Option<fn(&mut Ranking)>,
+    pub spoil_examples: Option<fn(&mut AdversarialExamples)>,
     pub released: AtomicBool,
     pub marks: Marks,
 }
@@ -135,6 +136,25 @@ impl Scoring for Fake {
         Ok(ranking)
     }
 
+    fn attack(
+        &self,
+        request: &AdversarialRequest,
+        on_event: &mut (dyn FnMut(AdversarialEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<AdversarialSummary> {
+        self.behave(&request.models[0], cancel)?;
+        on_event(AdversarialEvent::Progress(Progress { done: 1, total: 2, stage: request.models[0].clone() }));
+        for radius in [0.1, 0.2] {
+            let mut examples = examples(radius);
+            if let Some(spoil) = self.spoil_examples {
+                spoil(&mut examples);
+            }
+            on_event(AdversarialEvent::Examples(Box::new(examples)));
+            cancel.check()?;
+        }
+        Ok(adversarial_summary(request))
+    }
+
     fn models(&self) -> Vec<ModelDescription> {
         vec![model("ok")]
     }
@@ -165,6 +185,54 @@ impl Scoring for Fake {
         }
         Err(Error::new(Reason::DatasetNotFound, format!("there is no dataset {name}; ListDatasets lists them"))
             .at("name"))
+    }
+}
+
+fn examples(radius: f64) -> AdversarialExamples {
+    let reading = |model: &str| ModelReading {
+        model: model.to_owned(),
+        clean_classes: vec![0, 1],
+        adversarial_classes: vec![2, 1],
+        successes: vec![true, false],
+        clean_successes: vec![false, false],
+    };
+    AdversarialExamples {
+        radius: Some(radius),
+        shape: vec![1, 1, 3],
+        indices: vec![4, 7],
+        samples: ndarray::array![[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]],
+        l2_norms: vec![0.2, 0.3],
+        linf_norms: vec![radius, radius],
+        losses: vec![1.0, 2.0],
+        labels: vec![0, 1],
+        attacked: Some(reading("")),
+        evaluated: vec![reading("other")],
+    }
+}
+
+fn adversarial_summary(request: &AdversarialRequest) -> AdversarialSummary {
+    let reference = |name: &String| ModelReference { name: name.clone(), digest: "00".to_owned() };
+    let rate = |model: &str| SuccessRate { model: model.to_owned(), rate: 0.5, clean_rate: 0.0 };
+    let of_radius = |radius| RadiusSummary {
+        radius: Some(radius),
+        mean_l2_norm: 0.25,
+        mean_linf_norm: radius,
+        mean_loss: 1.5,
+        attacked: Some(rate("")),
+        evaluated: vec![rate("other")],
+    };
+    AdversarialSummary {
+        radii: vec![of_radius(0.1), of_radius(0.2)],
+        models: request.models.iter().map(reference).collect(),
+        evaluated_models: request.evaluated_models.iter().map(reference).collect(),
+        dataset: "digits".to_owned(),
+        probe_digest: "11".to_owned(),
+        n_samples: 2,
+        dropped: Vec::new(),
+        seed: request.seed,
+        attack: request.attack.clone(),
+        pooling: request.pooling,
+        provider: "CPU".to_owned(),
     }
 }
 
@@ -254,6 +322,7 @@ pub fn pair_scores() -> PairScores {
             dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
             seed: 7,
             attack: AttackOptions {
+                method: AttackMethod::Pgd,
                 norm: Some(Norm::Linf),
                 epsilon: Some(0.03),
                 steps: 10,
@@ -261,7 +330,15 @@ pub fn pair_scores() -> PairScores {
                 random_start: true,
                 loss: Some(AttackLoss::CrossEntropy),
                 virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
-                ..AttackOptions::of(AttackMethod::Pgd)
+                epsilons: vec![0.1],
+                restarts: 2,
+                use_labels: true,
+                target: Some(TargetClass::LeastLikely),
+                momentum: MomentumOptions { decay: Some(0.5), of: Some(Accumulated::Directions) },
+                diversity: Some(InputDiversity { probability: 0.5, least_size: 0.9 }),
+                translation: Some(TranslationKernel { size: 15, reach: 3.0 }),
+                scales: 2,
+                boundary: BoundaryOptions { candidates: 5, overshoot: Some(0.02) },
             },
             confidence: Confidence { level: 0.95, resamples: 1_000 },
             provider: "CPU".to_owned(),
