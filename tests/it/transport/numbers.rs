@@ -172,7 +172,8 @@ async fn bad_numbers_of_examples_are_not_sent() {
         probe: Some(attack_request::Probe::Dataset("digits".to_owned())),
         ..AttackRequest::default()
     };
-    let spoils: [(&str, fn(&mut AdversarialExamples)); 5] = [
+    type SpoilExamples = fn(&mut AdversarialExamples);
+    let spoils: [(&str, SpoilExamples); 5] = [
         ("pixel", |examples| examples.samples[[1, 2]] = f32::NAN),
         ("radius", |examples| examples.radius = Some(f64::INFINITY)),
         ("L2 norm", |examples| examples.l2_norms[0] = f64::NAN),
