@@ -19,7 +19,9 @@ pub use alpha::{Alphas, AttackSign, Deviations, Nulls, alpha1_floor, alphas};
 pub use classification::{Answers, LossScores, Truth, losses, similarity};
 pub use deviation::first_order_deviations;
 pub use error::Error;
-pub use gradient_matching::{CrossGrams, GradientMatching, gradient_matching};
+pub use gradient_matching::{
+    CrossGrams, GradientMatching, ProbeErrors, gradient_matching, gradient_matching_by_probes,
+};
 pub use gradient_moments::GradientMoments;
 pub use tau1::{squared_cosines, tau1};
 pub use tau2::tau2;

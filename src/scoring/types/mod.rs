@@ -21,7 +21,7 @@ pub use virtual_attack::*;
 pub use crate::{
     attack::{Accumulated, InputDiversity, Norm, TargetClass, TranslationKernel},
     knowledge::{AffineFit, LinearProbe},
-    metric::{GradientMatching, LossScores},
+    metric::{GradientMatching, LossScores, ProbeErrors},
     registry::OutputKind,
     stats::{Confidence, Estimate, ShuffledNull},
 };

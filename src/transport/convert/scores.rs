@@ -51,9 +51,14 @@ fn symmetric(tau1: &Estimate, similarity: Option<&Estimate>) -> Result<proto::Sy
 }
 
 fn gradient_matching(matching: &GradientMatching) -> Result<proto::GradientMatching> {
+    let of_probes =
+        |error: Option<f64>| error.map(|error| finite("gradient_matching's standard error", error)).transpose();
     Ok(proto::GradientMatching {
         distance: Some(estimate("gradient_matching.distance", &matching.distance)?),
         explained: Some(estimate("gradient_matching.explained", &matching.explained)?),
+        n_probes: matching.probes.map_or(0, |probes| count(probes.n_probes)),
+        distance_standard_error: of_probes(matching.probes.map(|probes| probes.distance))?,
+        explained_standard_error: of_probes(matching.probes.map(|probes| probes.explained))?,
     })
 }
 

@@ -10,5 +10,6 @@ mod metric;
 mod minimum_norm;
 mod moments;
 mod objective;
+mod probes;
 mod stats;
 mod support;

@@ -113,7 +113,7 @@ fn grams(n: usize, d_source: usize) -> CrossGrams {
             cross.column_mut(t * d_source + a).assign(&small.cross.column(t * 3 + a));
         }
     }
-    CrossGrams { cross, own, energy: small.energy }
+    CrossGrams { cross, own, energies: small.energies }
 }
 
 fn fed(grams: &CrossGrams, d_source: usize, resamples: &Resamples, chunks: &[&[usize]]) -> GradientMoments {
@@ -122,7 +122,7 @@ fn fed(grams: &CrossGrams, d_source: usize, resamples: &Resamples, chunks: &[&[u
         let chunk = CrossGrams {
             cross: grams.cross.select(Axis(0), positions),
             own: grams.own.select(Axis(0), positions),
-            energy: grams.energy.select(Axis(0), positions),
+            energies: grams.energies.select(Axis(0), positions),
         };
         moments.add(positions, &chunk).unwrap();
     }

@@ -296,7 +296,11 @@ pub fn pair_scores() -> PairScores {
             similarity: Some(estimate(3.0)),
         }],
         similarity: Some(estimate(3.0)),
-        gradient_matching: Some(GradientMatching { distance: estimate(1.0), explained: estimate(0.5) }),
+        gradient_matching: Some(GradientMatching {
+            distance: estimate(1.0),
+            explained: estimate(0.5),
+            probes: Some(ProbeErrors { n_probes: 32, distance: 0.1, explained: 0.01 }),
+        }),
         source_solver: Some(solver),
         reference_solver: Some(solver),
         knowledge: KnowledgeScores {

@@ -56,6 +56,8 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("variant's tau1", |scores| scores.variants[0].tau1.value = f64::NAN),
     ("residual", |scores| scores.source_solver.as_mut().unwrap().max_residual = f64::NAN),
     ("mean residual", |scores| scores.reference_solver.as_mut().unwrap().mean_residual = f64::NAN),
+    ("distance's error", |scores| probes(scores).distance = f64::NAN),
+    ("explained's error", |scores| probes(scores).explained = f64::NAN),
     ("fit", |scores| fit(scores).r2.value = f64::NAN),
     ("held-out fit", |scores| fit(scores).held_out_r2.value = f64::NEG_INFINITY),
     ("ridge", |scores| fit(scores).ridge = f64::NAN),
@@ -73,6 +75,10 @@ const SPOILS: &[(&str, Spoil)] = &[
 
 fn put(estimate: &mut Option<transferscore::scoring::types::Estimate>, value: f64) {
     estimate.as_mut().expect("the fake has one").value = value;
+}
+
+fn probes(scores: &mut PairScores) -> &mut transferscore::scoring::types::ProbeErrors {
+    scores.gradient_matching.as_mut().and_then(|matching| matching.probes.as_mut()).expect("the fake has them")
 }
 
 fn shuffled(scores: &mut PairScores) -> &mut transferscore::scoring::types::ShuffledNull {
