@@ -14,6 +14,7 @@ mod outer_mean;
 mod shuffle;
 mod tau1;
 mod tau2;
+mod tournament;
 
 pub use alpha::{Alphas, AttackSign, Deviations, Nulls, alpha1_floor, alphas};
 pub use classification::{Answers, LossScores, Truth, losses, similarity};
@@ -25,3 +26,4 @@ pub use gradient_matching::{
 pub use gradient_moments::GradientMoments;
 pub use tau1::{squared_cosines, tau1};
 pub use tau2::tau2;
+pub use tournament::{Tournament, tournament};

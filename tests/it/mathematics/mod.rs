@@ -13,3 +13,4 @@ mod objective;
 mod probes;
 mod stats;
 mod support;
+mod tasks;
