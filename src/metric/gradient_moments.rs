@@ -41,7 +41,7 @@ impl GradientMoments {
     pub fn new(resamples: &Resamples, d_target: usize, d_source: usize) -> Self {
         let n = resamples.n_samples();
         let width = width(d_target, d_source);
-        let n_groups = (MOMENT_NUMBERS / width).max(FEWEST_GROUPS).min(n);
+        let n_groups = n_groups(n, width);
         let groups = if n_groups == n {
             (0..n).collect()
         } else {
@@ -57,6 +57,12 @@ impl GradientMoments {
             source_energies: Array1::from_elem(n, f64::NAN),
             n_added: 0,
         }
+    }
+
+    /// What the sums take in memory, in bytes.
+    pub fn bytes(n_samples: usize, d_target: usize, d_source: usize) -> usize {
+        let width = width(d_target, d_source);
+        n_groups(n_samples, width).saturating_mul(width).saturating_mul(size_of::<f64>())
     }
 
     /// Adds the products of some samples: row i of `grams` is that of the sample at `positions[i]` of the probe set.
@@ -218,6 +224,10 @@ pub(super) struct MomentParts {
     /// ‖J_T‖²_F.
     pub energy: f64,
     pub n_samples: f64,
+}
+
+fn n_groups(n_samples: usize, width: usize) -> usize {
+    (MOMENT_NUMBERS / width).max(FEWEST_GROUPS).min(n_samples)
 }
 
 fn width(d_target: usize, d_source: usize) -> usize {

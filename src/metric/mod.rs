@@ -14,6 +14,7 @@ mod outer_mean;
 mod shuffle;
 mod tau1;
 mod tau2;
+mod theory;
 mod tournament;
 
 pub use alpha::{Alphas, AttackSign, Deviations, Nulls, alpha1_floor, alphas};
@@ -26,4 +27,5 @@ pub use gradient_matching::{
 pub use gradient_moments::GradientMoments;
 pub use tau1::{squared_cosines, tau1};
 pub use tau2::tau2;
+pub use theory::{TaskOutputs, TheoremCheck, TheoryChecks, TheoryMoments, joint_grams, theory_checks};
 pub use tournament::{Tournament, tournament};

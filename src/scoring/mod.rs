@@ -17,6 +17,7 @@ mod ranking;
 mod rows;
 mod scorer;
 mod survey;
+mod theory;
 pub mod types;
 mod virtual_plan;
 

@@ -12,6 +12,7 @@ use crate::{
         knowledge,
         network::Network,
         passes::{Meeting, OwnRecord, Setting},
+        theory,
         types::*,
     },
 };
@@ -63,6 +64,7 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
         similarity,
         variants: scores,
         gradient_matching: gradient_matching.transpose().map_err(failed)?,
+        theory: theory::scores(call, source, meeting)?,
         knowledge: knowledge::scores(call, source, meeting)?,
         source_solver: report(source, &meeting.source)?,
         reference_solver: report(call.reference, call.reference_record)?,

@@ -17,6 +17,7 @@ use crate::{
         network::Network,
         ranking,
         survey::{self, Survey},
+        theory,
         types::*,
     },
     stats::Resamples,
@@ -70,6 +71,7 @@ impl Scorer {
         let options = &request.options;
         let plan = AttackPlan::new(&options.attack)?;
         let n_probes = survey::n_probes(&options.matching)?;
+        theory::check(options.theory.as_ref())?;
         let (probe, dropped) = self.probe(&request.probe, options.max_samples, options.seed)?;
         knowledge::check(&options.knowledge, &probe)?;
         let reference = self.network(&request.reference_model, probe.shape()).map_err(|e| e.at("reference_model"))?;

@@ -21,7 +21,7 @@ pub use virtual_attack::*;
 pub use crate::{
     attack::{Accumulated, InputDiversity, Norm, TargetClass, TranslationKernel},
     knowledge::{AffineFit, LinearProbe},
-    metric::{GradientMatching, LossScores, ProbeErrors},
+    metric::{GradientMatching, LossScores, ProbeErrors, TheoremCheck, TheoryChecks},
     registry::OutputKind,
     stats::{Confidence, Estimate, ShuffledNull},
 };

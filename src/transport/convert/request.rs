@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Reason, Result},
     limits,
-    scoring::types::{MatchingOptions, PairRequest, RankingRequest, ScoreOptions},
+    scoring::types::{MatchingOptions, PairRequest, RankingRequest, ScoreOptions, TheoryOptions},
     transport::proto::{self, rank_sources_request, transfer_score_request},
 };
 
@@ -29,6 +29,7 @@ pub fn pair(request: proto::TransferScoreRequest) -> Result<PairRequest> {
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
             matching: matching(request.gradient_matching),
+            theory: request.theory_checks.map(|options| TheoryOptions { smoothness: options.smoothness }),
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,
@@ -51,6 +52,7 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
             matching: matching(request.gradient_matching),
+            theory: None,
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,

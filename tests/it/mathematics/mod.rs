@@ -14,3 +14,4 @@ mod probes;
 mod stats;
 mod support;
 mod tasks;
+mod theory;

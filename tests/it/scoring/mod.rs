@@ -50,6 +50,7 @@ pub fn options() -> ScoreOptions {
         max_samples: 0,
         attack: attack(AttackMethod::Virtual),
         matching: MatchingOptions::default(),
+        theory: None,
         knowledge: KnowledgeOptions { measures: Vec::new(), ridge: None, folds: 0 },
         seed: 0,
         confidence: Confidence { level: 0.95, resamples: 100 },

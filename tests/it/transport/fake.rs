@@ -275,6 +275,10 @@ fn affine_fit() -> AffineFit {
     }
 }
 
+fn sides() -> TheoremCheck {
+    TheoremCheck { left: 1.0, right: 3.5 }
+}
+
 pub fn pair_scores() -> PairScores {
     let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
     let solver = SolverReport {
@@ -300,6 +304,10 @@ pub fn pair_scores() -> PairScores {
             distance: estimate(1.0),
             explained: estimate(0.5),
             probes: Some(ProbeErrors { n_probes: 32, distance: 0.1, explained: 0.01 }),
+        }),
+        theory: Some(TheoryScores {
+            checks: Some(TheoryChecks { first: Some(sides()), second: sides(), third: Some(sides()) }),
+            skipped: vec!["theorem 1 is of models with a single output".to_owned()],
         }),
         source_solver: Some(solver),
         reference_solver: Some(solver),

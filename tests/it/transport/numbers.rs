@@ -2,7 +2,7 @@
 
 use tonic::Code;
 use transferscore::{
-    scoring::types::{AdversarialExamples, MeasureCorrelation, PairScores, Ranking},
+    scoring::types::{AdversarialExamples, MeasureCorrelation, PairScores, Ranking, TheoremCheck},
     transport::proto::{
         AttackRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response, rank_sources_request,
         rank_sources_response::Event, transfer_score_request,
@@ -58,6 +58,9 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("mean residual", |scores| scores.reference_solver.as_mut().unwrap().mean_residual = f64::NAN),
     ("distance's error", |scores| probes(scores).distance = f64::NAN),
     ("explained's error", |scores| probes(scores).explained = f64::NAN),
+    ("a theorem's left side", |scores| checks(scores).second.left = f64::NAN),
+    ("a theorem's right side", |scores| checks(scores).second.right = f64::INFINITY),
+    ("a theorem's slack", |scores| checks(scores).second = TheoremCheck { left: -f64::MAX, right: f64::MAX }),
     ("fit", |scores| fit(scores).r2.value = f64::NAN),
     ("held-out fit", |scores| fit(scores).held_out_r2.value = f64::NEG_INFINITY),
     ("ridge", |scores| fit(scores).ridge = f64::NAN),
@@ -75,6 +78,10 @@ const SPOILS: &[(&str, Spoil)] = &[
 
 fn put(estimate: &mut Option<transferscore::scoring::types::Estimate>, value: f64) {
     estimate.as_mut().expect("the fake has one").value = value;
+}
+
+fn checks(scores: &mut PairScores) -> &mut transferscore::scoring::types::TheoryChecks {
+    scores.theory.as_mut().and_then(|theory| theory.checks.as_mut()).expect("the fake has them")
 }
 
 fn probes(scores: &mut PairScores) -> &mut transferscore::scoring::types::ProbeErrors {
