@@ -44,6 +44,8 @@ pub const NAME_BYTES: usize = 128;
 pub const MESSAGE_BYTES: usize = 64 << 20;
 /// Most sources of one ranking.
 pub const SOURCES: usize = 1_000;
+/// Most models of one comparison of tasks.
+pub const COMPARED_TASKS: usize = 64;
 /// Most sources of a ranking that are compared each with each.
 pub const COMPARED_SOURCES: usize = 100;
 /// Default of the most samples of a probe set that one request uses.

@@ -6,6 +6,7 @@
 mod attack;
 mod attack_options;
 mod check;
+mod compare;
 mod datasets;
 mod demo;
 mod failure;
@@ -52,6 +53,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Rank source models for a reference model
     Rank(rank::RankArgs),
+    /// Compare the tasks of several models: who attacks whom how well, and which belong together
+    Compare(compare::CompareArgs),
     /// Make adversarial examples of a model or of several together
     Attack(attack::AdversarialArgs),
     /// List the models
@@ -98,6 +101,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args).await,
             Command::Score(args) => score::run(args).await,
             Command::Rank(args) => rank::run(args).await,
+            Command::Compare(args) => compare::run(args).await,
             Command::Attack(args) => attack::run(args).await,
             Command::Models(args) => models::run(args).await,
             Command::Datasets(args) => datasets::run(args).await,

@@ -120,6 +120,8 @@ choice! {
         FunctionMatchingR2,
         LinearProbeAccuracy,
     }
+    /// A matrix of a comparison of tasks.
+    TaskMatrix { Alpha1, Alpha2, Combined, Affinity, }
     /// A kind of gradient graph.
     GradientMode { Vjp, Jvp, }
 }

@@ -4,6 +4,7 @@
 mod adversarial;
 mod attack_plan;
 mod calls;
+mod compare;
 mod describe;
 mod empirical;
 mod interface;

@@ -102,7 +102,7 @@ pub struct ReferenceGroup {
     /// Where anything asks for them.
     jacobians: Option<JacobianRows>,
     /// For each variant, samples x inputs: unit directions at first order, else perturbations in pixel units.
-    perturbations: Vec<Rows<f32>>,
+    pub perturbations: Vec<Rows<f32>>,
 }
 
 /// The samples in the order in which they are visited, in groups that fit in memory.
@@ -232,11 +232,15 @@ pub fn meet(
         exchange.squared_cosines.put(n, group.samples.iter().copied(), cosines(by.view())?.view());
         exchange.mispaired_squared_cosines.put(n, group.samples.iter().copied(), cosines(foreign.view())?.view());
     }
-    read_on_reference(setting, reference, group, &perturbations, &mut meeting.exchanges)
+    read_on(setting, reference, group, &perturbations, &mut meeting.exchanges)
 }
 
-/// The reference's deviations under a source's attack, on the same sample and on another.
-fn read_on_reference(
+/// Reads the reference, or any model of that group, under another's attack on the group: its deviations on the same sample
+/// and on another.
+///
+/// # Errors
+/// Those of [`Network`], and [`Reason::Cancelled`].
+pub fn read_on(
     setting: &Setting<'_>,
     reference: &Network,
     group: &ReferenceGroup,

@@ -13,6 +13,7 @@ use crate::{
         Scoring,
         adversarial::Undertaking,
         attack_plan::AttackPlan,
+        compare::{Comparison, Matrices},
         describe, knowledge,
         network::Network,
         ranking,
@@ -205,6 +206,53 @@ impl Scoring for Scorer {
         let correlations = ranking::correlations(&rows);
         let skipped = survey.skipped;
         Ok(Ranking { rank_by: request.rank_by, sources, probability_above, correlations, skipped })
+    }
+
+    fn compare(
+        &self,
+        request: &ComparisonRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<TaskComparison> {
+        let plan = AttackPlan::new(&request.attack)?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let network = |(index, name): (usize, &String)| {
+            self.network(name, probe.shape()).map_err(|error| error.at(format!("models[{index}]")))
+        };
+        let networks = request.models.iter().enumerate().map(network).collect::<Result<Vec<_>>>()?;
+        let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
+            .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
+        let work = Comparison {
+            plan,
+            probe,
+            networks,
+            resamples,
+            seed: request.seed,
+            batch_size: self.config.batch_size,
+            group_bytes: self.config.group_bytes,
+        };
+        work.check(self.config.request_bytes)?;
+        let matrices = work.run(&self.runtime, on_progress, cancel)?;
+        let (merges, groups) = matrices.clusters(request.cluster_by, request.n_groups);
+        let Matrices { alpha1, alpha2, combined, affinity } = matrices;
+        Ok(TaskComparison {
+            models: work.networks.iter().map(|network| network.reference().clone()).collect(),
+            alpha1,
+            alpha2,
+            combined,
+            affinity,
+            merges,
+            groups,
+            cluster_by: request.cluster_by,
+            dataset: work.probe.name().to_owned(),
+            probe_digest: work.probe.digest().to_string(),
+            n_samples: work.probe.n_samples(),
+            dropped,
+            seed: request.seed,
+            attack: work.plan.resolved(&request.attack),
+            confidence: request.confidence,
+            provider: self.runtime.provider().to_owned(),
+        })
     }
 
     fn attack(

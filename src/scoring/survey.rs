@@ -200,11 +200,11 @@ impl Survey {
         let needed = per_sample.saturating_mul(self.probe.n_samples() as u64).saturating_add(moments);
         if needed > allowed {
             let message = format!(
-                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer",
+                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer, or rank fewer sources",
                 self.probe.n_samples(),
                 needed >> 20,
                 allowed >> 20,
-                allowed.saturating_sub(moments) / per_sample
+                (allowed.saturating_sub(moments) / per_sample).max(limits::MIN_SAMPLES as u64)
             );
             return Err(Error::new(Reason::LimitExceeded, message).at("max_samples"));
         }

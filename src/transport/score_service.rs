@@ -5,18 +5,19 @@ use tonic::{Request, Response, Status};
 use crate::{
     cancel::Cancel,
     error,
-    scoring::types::{AdversarialEvent, RankingEvent},
+    scoring::types::{AdversarialEvent, Progress, RankingEvent},
     transport::{
         call::{Calls, Context, EventStream, Outlet},
         convert,
         proto::{
-            AttackRequest, AttackResponse, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest,
-            TransferScoreResponse, transfer_score_service_server::TransferScoreService,
+            AttackRequest, AttackResponse, CompareTasksRequest, CompareTasksResponse, RankSourcesRequest,
+            RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
+            transfer_score_service_server::TransferScoreService,
         },
     },
 };
 
-/// Scores pairs, ranks sources and makes adversarial examples.
+/// Scores pairs, ranks sources, compares tasks and makes adversarial examples.
 pub struct ScoreService {
     pub calls: Calls,
 }
@@ -44,6 +45,21 @@ impl TransferScoreService for ScoreService {
             let (is_progress, to_wire) = (|event: &_| matches!(event, RankingEvent::Progress(_)), convert::event);
             let work = |on_event: &mut (dyn FnMut(RankingEvent) + Send)| scoring.rank(&request, on_event, cancel);
             relay(outlet, cancel, is_progress, to_wire, work, convert::ranking)
+        }))
+    }
+
+    type CompareTasksStream = EventStream<CompareTasksResponse>;
+
+    async fn compare_tasks(
+        &self,
+        request: Request<CompareTasksRequest>,
+    ) -> Result<Response<Self::CompareTasksStream>, Status> {
+        let context = Context::of(&request);
+        let request = convert::comparison_request(request.into_inner()).map_err(|error| context.status(&error))?;
+        Ok(self.calls.stream(context, move |scoring, outlet, cancel| {
+            let to_wire = |progress| Ok(convert::comparison_progress(progress));
+            let work = |on_progress: &mut (dyn FnMut(Progress) + Send)| scoring.compare(&request, on_progress, cancel);
+            relay(outlet, cancel, |_| true, to_wire, work, convert::comparison)
         }))
     }
 

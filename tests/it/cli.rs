@@ -74,6 +74,10 @@ async fn answers_are_tables_for_people() {
         ),
         (&["rank", "--reference", "ok", "--dataset", "digits", "first", "second"], &["first", "second", "0.250"]),
         (
+            &["compare", "ok", "other", "third", "--dataset", "digits"],
+            &["third", "0.500", "affinity", "0.250", "ok, other"],
+        ),
+        (
             &["attack", "ok", "--dataset", "digits", "--evaluate", "other", "--epsilon", "0.1", "--epsilon", "0.2"],
             &["success on other", "0.500 (0.000 clean)", "0.100", "0.200"],
         ),
@@ -114,6 +118,12 @@ async fn answers_are_protocol_buffer_json_for_machines() {
     assert_eq!(events.len(), 3, "two rows and the ranking");
     assert_eq!(events[0]["row"]["sourceModel"], "first");
     assert_eq!(events[2]["ranking"]["sources"][1]["rank"], 2);
+
+    let arguments = ["compare", "ok", "other", "--dataset", "digits", "--json", "--cluster-by", "affinity"];
+    let events = json(&arguments).await;
+    assert_eq!(events.len(), 1, "the comparison");
+    assert_eq!(events[0]["comparison"]["rows"][1]["alpha1"][0]["value"], 0.5);
+    assert_eq!(events[0]["comparison"]["clusterBy"], "TASK_MATRIX_AFFINITY");
 
     let arguments = ["attack", "ok", "--dataset", "digits", "--json", "--attack", "mi-fgsm", "--decay", "0.5"];
     let events = json(&arguments).await;

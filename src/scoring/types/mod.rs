@@ -3,6 +3,7 @@
 mod adversarial;
 mod attack;
 mod catalogue;
+mod compare;
 mod knowledge;
 mod ranking;
 mod request;
@@ -12,6 +13,7 @@ mod virtual_attack;
 pub use adversarial::*;
 pub use attack::*;
 pub use catalogue::*;
+pub use compare::*;
 pub use knowledge::*;
 pub use ranking::*;
 pub use request::*;
@@ -23,5 +25,5 @@ pub use crate::{
     knowledge::{AffineFit, LinearProbe},
     metric::{GradientMatching, LossScores, ProbeErrors, TheoremCheck, TheoryChecks},
     registry::OutputKind,
-    stats::{Confidence, Estimate, ShuffledNull},
+    stats::{Confidence, Estimate, Merge, ShuffledNull},
 };

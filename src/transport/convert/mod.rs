@@ -5,6 +5,7 @@
 
 mod adversarial;
 mod attack;
+mod compare;
 mod confidence;
 mod description;
 mod field;
@@ -16,6 +17,7 @@ mod scores;
 mod virtual_attack;
 
 pub use adversarial::{adversarial_request, attack_event, attack_summary};
+pub use compare::{comparison, comparison_progress, comparison_request};
 pub use description::{check, dataset, gradient_mode, model};
 pub use field::name;
 pub use ranking::{event, ranking};

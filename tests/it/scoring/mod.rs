@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod attacks;
+mod compare;
 mod determinism;
 mod digits;
 mod engine;

@@ -33,6 +33,7 @@ pub type Spoil = fn(&mut PairScores);
 pub struct Fake {
     pub spoil: Option<Spoil>,
     pub spoil_ranking: Option<fn(&mut Ranking)>,
+    pub spoil_comparison: Option<fn(&mut TaskComparison)>,
     pub spoil_examples: Option<fn(&mut AdversarialExamples)>,
     pub released: AtomicBool,
     pub marks: Marks,
@@ -153,6 +154,21 @@ impl Scoring for Fake {
             cancel.check()?;
         }
         Ok(adversarial_summary(request))
+    }
+
+    fn compare(
+        &self,
+        request: &ComparisonRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<TaskComparison> {
+        self.behave(request.models.first().map_or("ok", String::as_str), cancel)?;
+        on_progress(Progress { done: 1, total: 2, stage: "ok".to_owned() });
+        let mut comparison = comparison(request);
+        if let Some(spoil) = self.spoil_comparison {
+            spoil(&mut comparison);
+        }
+        Ok(comparison)
     }
 
     fn models(&self) -> Vec<ModelDescription> {
@@ -277,6 +293,41 @@ fn affine_fit() -> AffineFit {
 
 fn sides() -> TheoremCheck {
     TheoremCheck { left: 1.0, right: 3.5 }
+}
+
+fn comparison(request: &ComparisonRequest) -> TaskComparison {
+    let k = request.models.len();
+    let matrix = vec![vec![estimate(0.5); k]; k];
+    let PairScores { provenance, .. } = pair_scores();
+    TaskComparison {
+        models: request
+            .models
+            .iter()
+            .map(|name| ModelReference { name: name.clone(), digest: "00".to_owned() })
+            .collect(),
+        alpha1: matrix.clone(),
+        alpha2: matrix.clone(),
+        combined: matrix,
+        affinity: ndarray::Array2::from_elem((k, k), 0.25),
+        merges: (1..k)
+            .map(|i| Merge {
+                first: if i == 1 { 0 } else { i },
+                second: if i == 1 { 1 } else { k + i - 2 },
+                height: 0.5,
+                size: i + 1,
+            })
+            .collect(),
+        groups: vec![0; k],
+        cluster_by: request.cluster_by,
+        dataset: provenance.dataset,
+        probe_digest: provenance.probe_digest,
+        n_samples: provenance.n_samples,
+        dropped: provenance.dropped,
+        seed: provenance.seed,
+        attack: provenance.attack,
+        confidence: provenance.confidence,
+        provider: provenance.provider,
+    }
 }
 
 pub fn pair_scores() -> PairScores {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 use transferscore::transport::proto::{
-    AttackRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response, rank_sources_request,
-    rank_sources_response::Event, transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
+    AttackRequest, CompareTasksRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response,
+    compare_tasks_request, compare_tasks_response, rank_sources_request, rank_sources_response::Event,
+    transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
 };
 
 use super::fake::{Fake, RawClient, Running};
@@ -17,9 +18,10 @@ enum Shape {
     Unary,
     Stream,
     Attack,
+    Compare,
 }
 
-const SHAPES: [Shape; 3] = [Shape::Unary, Shape::Stream, Shape::Attack];
+const SHAPES: [Shape; 4] = [Shape::Unary, Shape::Stream, Shape::Attack, Shape::Compare];
 
 struct Caller {
     service: TransferScoreServiceClient<RawClient>,
@@ -69,6 +71,19 @@ impl Caller {
                 let mut n_results = 0;
                 while let Some(event) = events.message().await? {
                     n_results += usize::from(!matches!(event.event, Some(Event::Progress(_))));
+                }
+                Ok(n_results)
+            }
+            Shape::Compare => {
+                let request = self.request(CompareTasksRequest {
+                    models: vec![behaviour.to_owned(), "other".to_owned()],
+                    probe: Some(compare_tasks_request::Probe::Dataset("digits".to_owned())),
+                    ..CompareTasksRequest::default()
+                });
+                let mut events = self.service.compare_tasks(request).await?.into_inner();
+                let mut n_results = 0;
+                while let Some(event) = events.message().await? {
+                    n_results += usize::from(!matches!(event.event, Some(compare_tasks_response::Event::Progress(_))));
                 }
                 Ok(n_results)
             }
