@@ -44,6 +44,8 @@ pub const NAME_BYTES: usize = 128;
 pub const MESSAGE_BYTES: usize = 64 << 20;
 /// Most sources of one ranking.
 pub const SOURCES: usize = 1_000;
+/// Most models of one comparison of tasks.
+pub const COMPARED_TASKS: usize = 64;
 /// Most sources of a ranking that are compared each with each.
 pub const COMPARED_SOURCES: usize = 100;
 /// Default of the most samples of a probe set that one request uses.
@@ -101,7 +103,9 @@ pub const DEFAULT_CONFIDENCE_LEVEL: f64 = 0.95;
 /// Most bootstrap resamples.
 pub const RESAMPLES: usize = 10_000;
 /// Numbers that gradient matching keeps of a pair of models; above it, samples are summed in groups.
-pub const MOMENT_NUMBERS: usize = 1 << 24;
+pub const MOMENT_NUMBERS: usize = 1 << 22;
+/// Numbers that the theory checks keep of a pair of models.
+pub const THEORY_NUMBERS: usize = 1 << 24;
 /// Most outputs, or samples where those are fewer, between which tau2 fits a map.
 pub const MOMENT_OUTPUTS: usize = 2_048;
 /// Shuffles of the null distribution.

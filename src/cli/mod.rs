@@ -3,8 +3,10 @@
 //! Standard output has the result and nothing else; progress, logs and errors go to standard error. Exit codes: 0
 //! success, 1 failed work, 2 usage or configuration.
 
+mod attack;
 mod attack_options;
 mod check;
+mod compare;
 mod datasets;
 mod demo;
 mod failure;
@@ -12,6 +14,7 @@ mod gradient;
 mod json;
 mod local;
 mod models;
+mod npz;
 mod options;
 mod progress;
 mod rank;
@@ -50,6 +53,10 @@ enum Command {
     Score(score::ScoreArgs),
     /// Rank source models for a reference model
     Rank(rank::RankArgs),
+    /// Compare the tasks of several models: who attacks whom how well, and which belong together
+    Compare(compare::CompareArgs),
+    /// Make adversarial examples of a model or of several together
+    Attack(attack::AdversarialArgs),
     /// List the models
     Models(models::ModelsArgs),
     /// List the datasets
@@ -94,6 +101,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args).await,
             Command::Score(args) => score::run(args).await,
             Command::Rank(args) => rank::run(args).await,
+            Command::Compare(args) => compare::run(args).await,
+            Command::Attack(args) => attack::run(args).await,
             Command::Models(args) => models::run(args).await,
             Command::Datasets(args) => datasets::run(args).await,
             Command::Check(args) => check::run(args).await,

@@ -100,6 +100,8 @@ choice! {
     Norm { L2, Linf, }
     /// What an empirical attack ascends.
     AttackLoss { CrossEntropy, CrossEntropyLabels, Kl, SquaredDeviation, Margin, LogitsRatio, }
+    /// What is ascended of several models.
+    Pooling { Losses, Outputs, }
     /// What momentum adds up.
     Accumulated { Gradients, Directions, }
     /// A measure of knowledge transferability.
@@ -118,6 +120,8 @@ choice! {
         FunctionMatchingR2,
         LinearProbeAccuracy,
     }
+    /// A matrix of a comparison of tasks.
+    TaskMatrix { Alpha1, Alpha2, Combined, Affinity, }
     /// A kind of gradient graph.
     GradientMode { Vjp, Jvp, }
 }

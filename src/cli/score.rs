@@ -9,7 +9,7 @@ use super::{
     table,
 };
 use crate::transport::proto::{
-    DirectionalScores, Estimate, TransferScoreRequest, TransferScoreResponse, transfer_score_request::Probe,
+    self, DirectionalScores, Estimate, TransferScoreRequest, TransferScoreResponse, transfer_score_request::Probe,
 };
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,12 @@ pub struct ScoreArgs {
     /// Dataset to measure on: samples of the target task
     #[arg(long, value_name = "NAME")]
     dataset: String,
+    /// Compute both sides of the theory's theorems too
+    #[arg(long)]
+    theory: bool,
+    /// Smoothness of both models, for theorem 3: the most that a Jacobian changes per pixel unit
+    #[arg(long, value_name = "BETA", requires = "theory")]
+    smoothness: Option<f64>,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
@@ -39,6 +45,7 @@ pub async fn run(args: ScoreArgs) -> Result<(), Failure> {
         seed: args.method.seed,
         confidence: Some(args.method.confidence()),
         gradient_matching: Some(args.method.gradient_matching()),
+        theory_checks: args.theory.then_some(proto::TheoryOptions { smoothness: args.smoothness }),
     };
     let session = Session::open(args.client).await?;
     let scores = session.client.transfer_score(request).await?;
@@ -74,6 +81,14 @@ fn scores_table(scores: &TransferScoreResponse) -> Table {
     add("gradient matching, explained", matching.and_then(|matching| matching.explained.as_ref()));
     add("gradient matching, distance", matching.and_then(|matching| matching.distance.as_ref()));
 
+    for (theorem, check) in scores.theory_checks.iter().flat_map(theorems) {
+        rows.add_row([theorem.to_owned(), check, "-".to_owned()]);
+    }
+    let mut add = |metric: &str, estimate: Option<&Estimate>| {
+        if estimate.is_some() {
+            rows.add_row([metric.to_owned(), table::interval(estimate), table::chance(estimate)]);
+        }
+    };
     let Some(knowledge) = &scores.knowledge else { return rows };
     for (measure, fit) in
         [("function matching", &knowledge.function_matching), ("affine transfer", &knowledge.affine_transfer)]
@@ -87,6 +102,16 @@ fn scores_table(scores: &TransferScoreResponse) -> Table {
     add("linear probe, cross-entropy", probe.and_then(|probe| probe.cross_entropy.as_ref()));
     rows.add_row(["parameters of the source".to_owned(), table::magnitude(knowledge.n_parameters)]);
     rows
+}
+
+/// The theorems that were checked, "left = right" or "left <= right".
+fn theorems(checks: &proto::TheoryChecks) -> impl Iterator<Item = (&'static str, String)> {
+    let sides =
+        [("theorem 1", "=", checks.first), ("theorem 2", "<=", checks.second), ("theorem 3", "<=", checks.third)];
+    sides.into_iter().filter_map(|(theorem, relation, check)| {
+        let check = check?;
+        Some((theorem, format!("{} {relation} {}", table::number(check.left), table::number(check.right))))
+    })
 }
 
 fn metrics(scores: &DirectionalScores) -> [(&'static str, Option<&Estimate>); 10] {

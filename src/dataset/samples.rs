@@ -116,6 +116,11 @@ impl Dataset {
         self.targets.as_ref().map_or(0, Array2::ncols)
     }
 
+    /// The place in the whole dataset of a sample of this subset.
+    pub fn place(&self, sample: usize) -> usize {
+        self.rows.as_ref().and_then(|rows| rows.get(sample).copied()).unwrap_or(sample)
+    }
+
     /// Samples of a range as rows, flattened in the order of [`Dataset::shape`]; pixels are 0..1. A range that reaches
     /// past the end gives the samples that there are.
     pub fn tile(&self, range: Range<usize>) -> Array2<f32> {

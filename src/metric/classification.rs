@@ -14,7 +14,7 @@ const LEAST_PERCENT: f64 = 0.01;
 /// What is right, for each sample.
 #[derive(Clone, Copy, Debug)]
 pub enum Truth<'a> {
-    /// Classes, each below the number of logits. The loss is cross-entropy, −log softmax(f(x))[y], in nats.
+    /// Classes, each below the number of logits. The loss is cross-entropy, −log of the softmax of f(x) at y, in nats.
     Labels(&'a [u32]),
     /// Regression or dense targets, (N, outputs). The loss is the squared error ‖f(x) − y‖².
     Targets(ArrayView2<'a, f32>),

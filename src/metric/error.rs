@@ -11,6 +11,10 @@ pub enum Error {
     RowLength { what: &'static str, expected: usize, found: usize },
     #[error("{what} of sample {sample} is not finite; leave the sample out or mend the model that gave it")]
     NotFinite { what: &'static str, sample: usize },
+    #[error("{n_samples} samples are too many for the theory checks with so many outputs; set max_samples to {limit}")]
+    TooManySamples { n_samples: usize, limit: usize },
+    #[error("one output probe has no standard error; use 2 or more")]
+    TooFewProbes,
     #[error("the label of sample {sample} has no logit among {n_outputs}; leave the labels out")]
     Label { sample: usize, n_outputs: usize },
     #[error("sample {position} came twice or is not one of the {n_samples} of the probe set; give each sample once")]

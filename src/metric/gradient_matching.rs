@@ -21,8 +21,8 @@ pub struct CrossGrams {
     pub cross: Array2<f64>,
     /// J_S J_Sᵀ, (N, d_S·d_S).
     pub own: Array2<f64>,
-    /// ‖J_T‖²_F, (N).
-    pub energy: Array1<f64>,
+    /// Squared length of each row of J_T, (N, d_T).
+    pub energies: Array2<f64>,
 }
 
 impl CrossGrams {
@@ -33,8 +33,8 @@ impl CrossGrams {
     /// When the Jacobians do not belong together, or a number is not finite.
     pub fn of(target: ArrayView3<'_, f32>, source: ArrayView3<'_, f32>) -> Result<Self, Error> {
         let square = |x: &f32| f64::from(*x) * f64::from(*x);
-        let energy = target.axis_iter(Axis(0)).map(|jacobian| jacobian.iter().map(square).sum::<f64>()).collect();
-        Ok(CrossGrams { cross: sample_grams(target, source)?, own: sample_grams(source, source)?, energy })
+        let energies = target.map_axis(Axis(2), |row| row.iter().map(square).sum());
+        Ok(CrossGrams { cross: sample_grams(target, source)?, own: sample_grams(source, source)?, energies })
     }
 
     /// The products of all tiles, in order.
@@ -49,11 +49,19 @@ impl CrossGrams {
             let found = rows.iter().map(|rows| rows.ncols()).find(|&length| length != expected).unwrap_or(expected);
             concatenate(Axis(0), &rows).map_err(|_| Error::RowLength { what: "products of Jacobians", expected, found })
         };
-        let energy = tiles.iter().flat_map(|tile| tile.energy.iter().copied()).collect();
-        Ok(CrossGrams { cross: join(|tile| &tile.cross)?, own: join(|tile| &tile.own)?, energy })
+        Ok(CrossGrams {
+            cross: join(|tile| &tile.cross)?,
+            own: join(|tile| &tile.own)?,
+            energies: join(|tile| &tile.energies)?,
+        })
     }
 
-    /// ‖J_S‖²_F of each sample, the trace of J_S J_Sᵀ; ‖J_T‖²_F is `energy`.
+    /// ‖J_T‖²_F of each sample.
+    pub fn target_energy(&self) -> Array1<f64> {
+        self.energies.sum_axis(Axis(1))
+    }
+
+    /// ‖J_S‖²_F of each sample, the trace of J_S J_Sᵀ.
     pub fn source_energy(&self) -> Array1<f64> {
         let diagonal = self.own.ncols().isqrt() + 1;
         self.own.map_axis(Axis(1), |gram| gram.iter().step_by(diagonal).sum())
@@ -67,6 +75,18 @@ pub struct GradientMatching {
     pub distance: Estimate,
     /// tr(P Q^† Pᵀ)/E‖J_T‖²_F, 0..1.
     pub explained: Estimate,
+    /// Where random output probes stand for the target's outputs.
+    pub probes: Option<ProbeErrors>,
+}
+
+/// What the choice of random output probes adds to the uncertainty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProbeErrors {
+    pub n_probes: usize,
+    /// Standard error of the distance over the draw of the probes.
+    pub distance: f64,
+    /// Standard error of the explained share over the draw of the probes.
+    pub explained: f64,
 }
 
 /// Numbers that a resample may go through while the best g is found anew on it; above, its effect is taken to first order.
@@ -83,14 +103,8 @@ const REFIT_NUMBERS: usize = 1 << 23;
 /// When samples are missing, or the target has no gradients at all.
 pub fn gradient_matching(moments: &GradientMoments, resamples: &Resamples) -> Result<GradientMatching, Error> {
     check_samples("products of Jacobians", resamples.n_samples(), moments.n_samples())?;
-    check_samples("products of Jacobians", moments.n_samples(), moments.n_added())?;
-    let total = moments.parts(moments.sums().sum_axis(Axis(0)).view());
-    let energy = total.energy / total.n_samples;
-    if energy <= 0.0 {
-        return Err(Error::NoGradients);
-    }
-    let inverse = MomentInverse::of((&total.own / total.n_samples).view())?;
-    let fit = product((&total.cross / total.n_samples).view(), inverse.root().view());
+    let Fitted { energies, inverse, fit } = Fitted::of(moments)?;
+    let energy = energies.sum();
     let matched = fit.iter().map(|x| x * x).sum::<f64>().clamp(0.0, energy);
 
     let replicates = replicates(moments, &inverse, fit.view(), resamples)?;
@@ -105,7 +119,69 @@ pub fn gradient_matching(moments: &GradientMoments, resamples: &Resamples) -> Re
             ..squared
         },
         explained: resamples.recentred(matched / energy, explained, 0.0..=1.0),
+        probes: None,
     })
+}
+
+/// Matches gradients where the target's rows are r random output probes w_kᵀJ_T/√r, with E[w wᵀ] = I.
+///
+/// With w_kᵀJ_T in place of J_T both E‖J_T‖²_F and tr(P Q^† Pᵀ) are unbiased, each a mean over probes of E‖w_kᵀJ_T‖² and
+/// of w_kᵀP Q^† Pᵀw_k. The standard errors are of the jackknife over probes (Efron and Stein 1981), beside the intervals,
+/// which are over samples. Where the source's rows are probes too, what they match is a lower bound of what all its
+/// outputs would.
+///
+/// # Errors
+/// As [`gradient_matching`], and with fewer than two probes.
+pub fn gradient_matching_by_probes(
+    moments: &GradientMoments,
+    resamples: &Resamples,
+) -> Result<GradientMatching, Error> {
+    let matching = gradient_matching(moments, resamples)?;
+    let n_probes = moments.outputs().0;
+    if n_probes < 2 {
+        return Err(Error::TooFewProbes);
+    }
+    let Fitted { energies, fit, .. } = Fitted::of(moments)?;
+    let matched = fit.map_axis(Axis(1), |row| row.dot(&row));
+    let (all_energy, all_matched) = (energies.sum(), matched.sum());
+    let r = n_probes as f64;
+    let left_out = energies.iter().zip(&matched).map(|(energy, matched)| {
+        let (energy, matched) = (all_energy - energy, all_matched - matched);
+        (((energy - matched).max(0.0) * r / (r - 1.0)).sqrt(), matched / energy)
+    });
+    let (distances, explained): (Vec<f64>, Vec<f64>) = left_out.unzip();
+    let probes =
+        ProbeErrors { n_probes, distance: jackknife_error(&distances), explained: jackknife_error(&explained) };
+    Ok(GradientMatching { probes: Some(probes), ..matching })
+}
+
+/// √((r − 1)/r Σ(θ_k − θ̄)²) for the values θ_k with each of r left out.
+fn jackknife_error(left_out: &[f64]) -> f64 {
+    let r = left_out.len() as f64;
+    let mean = left_out.iter().sum::<f64>() / r;
+    ((r - 1.0) / r * left_out.iter().map(|value| (value - mean).powi(2)).sum::<f64>()).sqrt()
+}
+
+/// The best g on all samples.
+struct Fitted {
+    /// E of the squared length of each row of J_T.
+    energies: Array1<f64>,
+    inverse: MomentInverse,
+    /// P R for Q^† = R Rᵀ: the squared length of row k is what is matched of the k-th row of J_T.
+    fit: Array2<f64>,
+}
+
+impl Fitted {
+    fn of(moments: &GradientMoments) -> Result<Self, Error> {
+        check_samples("products of Jacobians", moments.n_samples(), moments.n_added())?;
+        let total = moments.parts(moments.sums().sum_axis(Axis(0)).view());
+        if total.energy <= 0.0 {
+            return Err(Error::NoGradients);
+        }
+        let inverse = MomentInverse::of((&total.own / total.n_samples).view())?;
+        let fit = product((&total.cross / total.n_samples).view(), inverse.root().view());
+        Ok(Fitted { energies: total.energies / total.n_samples, inverse, fit })
+    }
 }
 
 /// What one resample gives.
@@ -140,7 +216,7 @@ fn replicates(
     if cost <= REFIT_NUMBERS {
         let rows = |groups: Range<usize>| CowArray::from(moments.sums().slice_move(s![groups, ..]));
         let refits = draws.map_means(moments.sums().ncols(), rows, |means| {
-            let MomentParts { cross, own, energy, n_samples } = moments.parts(means);
+            let MomentParts { cross, own, energy, n_samples, .. } = moments.parts(means);
             let root = inverse.resampled_root(own.view())?;
             // tr(P Q^† Pᵀ) = ‖P R‖²_F for Q^† = R Rᵀ.
             let matched = product(cross.view(), root.view()).iter().map(|x| x * x).sum();
@@ -151,7 +227,7 @@ fn replicates(
     let best = product(fit, inverse.root().t());
     let matched = moments.pairings((&best * 2.0).view(), product(best.t(), best.view()).view());
     let (energies, sizes) = moments.energies_and_sizes();
-    let numbers = ndarray::stack(Axis(1), &[energies, matched.view(), sizes]).unwrap_or_default();
+    let numbers = ndarray::stack(Axis(1), &[energies.view(), matched.view(), sizes]).unwrap_or_default();
     let rows = |groups: Range<usize>| CowArray::from(numbers.slice(s![groups, ..]));
     let of = |means: ArrayView1<'_, f64>| match means.as_slice() {
         Some(&[energy, matched, n_samples]) => Replicate::of(energy, matched, n_samples),

@@ -27,8 +27,8 @@ pub struct GradientMoments {
     d_source: usize,
     /// The group of each sample.
     groups: Vec<usize>,
-    /// (groups, width): J_T J_Sᵀ by rows, the upper triangle of J_S J_Sᵀ by rows, ‖J_T‖²_F, the number of samples; each
-    /// summed over the group.
+    /// (groups, width): J_T J_Sᵀ by rows, the upper triangle of J_S J_Sᵀ by rows, the squared length of each row
+    /// of J_T, the number of samples; each summed over the group.
     sums: Array2<f64>,
     /// (N) each; NaN until the sample comes.
     target_energies: Array1<f64>,
@@ -41,7 +41,7 @@ impl GradientMoments {
     pub fn new(resamples: &Resamples, d_target: usize, d_source: usize) -> Self {
         let n = resamples.n_samples();
         let width = width(d_target, d_source);
-        let n_groups = (MOMENT_NUMBERS / width).max(FEWEST_GROUPS).min(n);
+        let n_groups = n_groups(n, width);
         let groups = if n_groups == n {
             (0..n).collect()
         } else {
@@ -59,6 +59,12 @@ impl GradientMoments {
         }
     }
 
+    /// What the sums take in memory, in bytes.
+    pub fn bytes(n_samples: usize, d_target: usize, d_source: usize) -> usize {
+        let width = width(d_target, d_source);
+        n_groups(n_samples, width).saturating_mul(width).saturating_mul(size_of::<f64>())
+    }
+
     /// Adds the products of some samples: row i of `grams` is that of the sample at `positions[i]` of the probe set.
     ///
     /// Samples may come in any order, each once. How they are cut into chunks changes no bit of the result; their order
@@ -69,7 +75,7 @@ impl GradientMoments {
     /// finite; nothing is added then.
     pub fn add(&mut self, positions: &[usize], grams: &CrossGrams) -> Result<(), Error> {
         self.check(positions, grams)?;
-        let source_energies = grams.source_energy();
+        let (target_energies, source_energies) = (grams.target_energy(), grams.source_energy());
         let (cross_end, own_end) = (self.cross().end, self.own().end);
         for (row, &position) in positions.iter().enumerate() {
             let group = self.groups.get(position).copied().unwrap_or_default();
@@ -82,11 +88,13 @@ impl GradientMoments {
                 add_to(rest.slice_mut(s![at..at + upper.len()]).iter_mut(), upper);
                 at += upper.len();
             }
-            let energy = grams.energy.get(row).copied().unwrap_or_default();
-            add_to(sums.slice_mut(s![own_end..]).iter_mut(), Array1::from(vec![energy, 1.0]).view());
+            let (energies, mut size) = sums.slice_mut(s![own_end..]).split_at(Axis(0), self.d_target);
+            add_to(energies.into_iter(), grams.energies.row(row));
+            size += 1.0;
             let entries = self.target_energies.get_mut(position).zip(self.source_energies.get_mut(position));
-            if let (Some((target, source)), Some(from)) = (entries, source_energies.get(row)) {
-                (*target, *source) = (energy, *from);
+            let found = target_energies.get(row).zip(source_energies.get(row));
+            if let (Some((target, source)), Some((&to_target, &to_source))) = (entries, found) {
+                (*target, *source) = (to_target, to_source);
             }
         }
         self.n_added += positions.len();
@@ -96,15 +104,13 @@ impl GradientMoments {
     fn check(&self, positions: &[usize], grams: &CrossGrams) -> Result<(), Error> {
         let what = "products of Jacobians";
         let (cross, own) = (self.d_target * self.d_source, self.d_source * self.d_source);
-        for (rows, length) in [(&grams.cross, cross), (&grams.own, own)] {
+        for (rows, length) in [(&grams.cross, cross), (&grams.own, own), (&grams.energies, self.d_target)] {
             check_samples(what, positions.len(), rows.nrows())?;
             if rows.ncols() != length {
                 return Err(Error::RowLength { what, expected: length, found: rows.ncols() });
             }
             check_finite("the product of Jacobians", rows.view())?;
         }
-        check_samples(what, positions.len(), grams.energy.len())?;
-        check_finite("the gradient energy", grams.energy.view().insert_axis(Axis(1)))?;
         let mut sorted = positions.to_vec();
         sorted.sort_unstable();
         let twice = sorted.windows(2).find_map(|pair| match pair {
@@ -173,11 +179,13 @@ impl GradientMoments {
             at += length;
         }
         let end = self.own().end;
+        let energies = row.slice(s![end..end + self.d_target]).to_owned();
         MomentParts {
             cross: super::gradient_matching::square(cross, self.d_target, self.d_source),
             own: square,
-            energy: row.get(end).copied().unwrap_or_default(),
-            n_samples: row.get(end + 1).copied().unwrap_or_default(),
+            energy: energies.sum(),
+            energies,
+            n_samples: row.last().copied().unwrap_or_default(),
         }
     }
 
@@ -198,9 +206,10 @@ impl GradientMoments {
     }
 
     /// ‖J_T‖²_F and the number of samples, summed over each group.
-    pub(super) fn energies_and_sizes(&self) -> (ArrayView1<'_, f64>, ArrayView1<'_, f64>) {
-        let end = self.own().end;
-        (self.sums.column(end), self.sums.column(end + 1))
+    pub(super) fn energies_and_sizes(&self) -> (Array1<f64>, ArrayView1<'_, f64>) {
+        let start = self.own().end;
+        let end = start + self.d_target;
+        (self.sums.slice(s![.., start..end]).sum_axis(Axis(1)), self.sums.column(end))
     }
 }
 
@@ -210,13 +219,19 @@ pub(super) struct MomentParts {
     pub cross: Array2<f64>,
     /// J_S J_Sᵀ, (d_S, d_S).
     pub own: Array2<f64>,
+    /// Squared lengths of the rows of J_T, (d_T).
+    pub energies: Array1<f64>,
     /// ‖J_T‖²_F.
     pub energy: f64,
     pub n_samples: f64,
 }
 
+fn n_groups(n_samples: usize, width: usize) -> usize {
+    (MOMENT_NUMBERS / width).max(FEWEST_GROUPS).min(n_samples)
+}
+
 fn width(d_target: usize, d_source: usize) -> usize {
-    d_target * d_source + triangle(d_source) + 2
+    d_target * d_source + triangle(d_source) + d_target + 1
 }
 
 fn triangle(d: usize) -> usize {

@@ -14,12 +14,18 @@ mod outer_mean;
 mod shuffle;
 mod tau1;
 mod tau2;
+mod theory;
+mod tournament;
 
 pub use alpha::{Alphas, AttackSign, Deviations, Nulls, alpha1_floor, alphas};
 pub use classification::{Answers, LossScores, Truth, losses, similarity};
 pub use deviation::first_order_deviations;
 pub use error::Error;
-pub use gradient_matching::{CrossGrams, GradientMatching, gradient_matching};
+pub use gradient_matching::{
+    CrossGrams, GradientMatching, ProbeErrors, gradient_matching, gradient_matching_by_probes,
+};
 pub use gradient_moments::GradientMoments;
 pub use tau1::{squared_cosines, tau1};
 pub use tau2::tau2;
+pub use theory::{TaskOutputs, TheoremCheck, TheoryChecks, TheoryMoments, joint_grams, theory_checks};
+pub use tournament::{Tournament, tournament};

@@ -51,10 +51,7 @@ pub fn tau2(
     }
     let (white, black) = (coordinates(white)?, coordinates(black)?);
     let (white, black) = (white.view(), black.view());
-    let energy = |rows: ArrayView2<'_, f64>| rows.iter().map(|x| x * x).sum::<f64>() / n as f64;
-    let of_all =
-        Moments { cross: product(black.t(), white) / n as f64, energy_1: energy(white), energy_2: energy(black) };
-    let inverse = MomentInverse::of((product(white.t(), white) / n as f64).view())?;
+    let (of_all, inverse) = moments(white, black)?;
     let fit = of_all.fit(inverse.root())?;
     let value = fit.share;
     let (d1, d2) = (white.ncols(), black.ncols());
@@ -77,6 +74,20 @@ pub fn tau2(
         shuffled: ShuffledNull::of(shuffled?, resamples.confidence().level),
         ..resamples.recentred(value, replicates, f64::NEG_INFINITY..=1.0)
     })
+}
+
+/// tau2 itself, from deviations (N, d1) and (N, d2) of no more outputs than can be inverted.
+pub(super) fn explained_share(white: ArrayView2<'_, f64>, black: ArrayView2<'_, f64>) -> Result<f64, Error> {
+    let (of_all, inverse) = moments(white, black)?;
+    Ok(of_all.fit(inverse.root())?.share)
+}
+
+/// The moments of all samples, and the inverse of E[Δ_{1→1} Δ_{1→1}ᵀ].
+fn moments(white: ArrayView2<'_, f64>, black: ArrayView2<'_, f64>) -> Result<(Moments, MomentInverse), Error> {
+    let n = white.nrows() as f64;
+    let energy = |rows: ArrayView2<'_, f64>| rows.iter().map(|x| x * x).sum::<f64>() / n;
+    let of_all = Moments { cross: product(black.t(), white) / n, energy_1: energy(white), energy_2: energy(black) };
+    Ok((of_all, MomentInverse::of((product(white.t(), white) / n).view())?))
 }
 
 struct Moments {

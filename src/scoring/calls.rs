@@ -23,6 +23,28 @@ pub trait Scoring: Send + Sync + 'static {
         cancel: &Cancel,
     ) -> Result<Ranking>;
 
+    /// Compares the tasks of several models; progress goes to `on_progress`.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`].
+    fn compare(
+        &self,
+        request: &ComparisonRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<TaskComparison>;
+
+    /// Makes adversarial examples; they and progress go to `on_event` as they come, in the order of the samples.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`].
+    fn attack(
+        &self,
+        request: &AdversarialRequest,
+        on_event: &mut (dyn FnMut(AdversarialEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<AdversarialSummary>;
+
     /// Every model, in order of name.
     fn models(&self) -> Vec<ModelDescription>;
 

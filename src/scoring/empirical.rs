@@ -58,7 +58,7 @@ pub struct Job<'a> {
 /// for each radius of the plan; for a minimum-norm attack without a radius one array, the perturbations as they are.
 ///
 /// # Errors
-/// As [`perturbations`].
+/// As [`Attack::new`] and [`Attack::perturbations`].
 pub fn empirical(
     plan: &EmpiricalAttack,
     seed: u64,
@@ -70,43 +70,12 @@ pub fn empirical(
 ) -> Result<Vec<Array2<f32>>> {
     let sources = [Attacked { network, outputs: clean.outputs }];
     let pooling = Pooling::Losses;
-    perturbations(&Job { plan, seed, sources: &sources, pooling, rows: clean.samples, samples, probe, cancel })
+    Attack::new(&Job { plan, seed, sources: &sources, pooling, rows: clean.samples, samples, probe, cancel })?
+        .perturbations()
 }
 
-/// As [`empirical`], on one network or on several.
-///
-/// A minimum-norm perturbation longer than a radius is scaled down to it (L2) or clipped (L∞), as Foolbox does.
-///
-/// # Errors
-/// Those of [`Network`]; [`Reason::OptionUnsupported`] for a loss, a target or labels that the networks or the probe set
-/// do not allow; [`Reason::Cancelled`].
-pub fn perturbations(job: &Job<'_>) -> Result<Vec<Array2<f32>>> {
-    let attack = Attack::new(job)?;
-    let pooled = attack.is_pooled.then(|| job.sources.iter().map(|source| source.network as &dyn Model<Error = Error>));
-    let mean = pooled.and_then(|models| MeanOutputs::new(models.collect()));
-    let terms = attack.terms(mean.as_ref().map(|mean| mean as &dyn Model<Error = Error>))?;
-    if job.plan.method == AttackMethod::DeepFool {
-        return attack.boundary(&terms);
-    }
-    let descends = attack.goal.as_ref().is_some_and(Goal::is_targeted);
-    let mut objective = Objective::new(terms, descends, &job.plan.transforms, job.probe.shape(), job.seed, job.samples);
-    match job.plan.method {
-        AttackMethod::Ddn | AttackMethod::Fmn => attack.smallest(&mut objective),
-        AttackMethod::Fgsm if !attack.vanishes() => {
-            let balls = job.plan.radii.iter().map(|&radius| ball(job, radius)).collect::<Result<Vec<_>>>()?;
-            let gradient = |at: ArrayView2<'_, f32>| Ok(objective.evaluate(at)?.gradients);
-            let adversarial = fast_gradient(job.rows, &balls, attack.range, gradient).map_err(attack_failed)?;
-            Ok(adversarial.into_iter().map(|adversarial| adversarial - job.rows).collect())
-        }
-        _ => job.plan.radii.iter().map(|&radius| attack.worst(radius, &mut objective)).collect(),
-    }
-}
-
-/// The classes of rows by the mean of the clean outputs of several networks, or by labels: what an attack is to change.
-///
-/// # Errors
-/// [`Reason::OptionUnsupported`] where labels or outputs do not fit.
-pub fn classes(
+/// The classes of rows, by the clean outputs or by labels: what an attack is to change.
+fn classes(
     plan: &EmpiricalAttack,
     probe: &Dataset,
     samples: &[usize],
@@ -144,8 +113,8 @@ pub fn mean_outputs(sources: &[Attacked<'_>]) -> Option<Array2<f32>> {
     Some(sum / sources.len() as f32)
 }
 
-/// A job with what follows from it.
-struct Attack<'a> {
+/// An attack on some rows, with what follows from its job.
+pub struct Attack<'a> {
     job: Job<'a>,
     loss: AttackLoss,
     range: PixelRange,
@@ -157,7 +126,11 @@ struct Attack<'a> {
 }
 
 impl<'a> Attack<'a> {
-    fn new(job: &Job<'a>) -> Result<Self> {
+    /// Looks whether the networks and the probe set allow the attack.
+    ///
+    /// # Errors
+    /// [`Reason::OptionUnsupported`] for a loss, a target, transformations or labels that they do not allow.
+    pub fn new(job: &Job<'a>) -> Result<Self> {
         let plan = job.plan;
         let unsupported = |message: String, field: &str| Error::new(Reason::OptionUnsupported, message).at(field);
         let without_logits = job.sources.iter().find(|source| source.network.output_kind() != OutputKind::Logits);
@@ -198,24 +171,86 @@ impl<'a> Attack<'a> {
         Ok(Attack { job: *job, loss, range, is_pooled, outputs, goal })
     }
 
+    /// The classes to leave or to reach; `None` where the loss looks at no class.
+    pub fn goal(&self) -> Option<&Goal> {
+        self.goal.as_ref()
+    }
+
+    /// Rows under attack.
+    pub fn n_rows(&self) -> usize {
+        self.job.rows.nrows()
+    }
+
+    /// A perturbation array (rows x inputs, pixel units) for each radius of the plan; for a minimum-norm attack without a
+    /// radius one array, the perturbations as they are. One longer than a radius is scaled down to it (L2) or clipped (L∞),
+    /// as Foolbox does.
+    ///
+    /// # Errors
+    /// Those of [`Network`], and [`Reason::Cancelled`].
+    pub fn perturbations(&self) -> Result<Vec<Array2<f32>>> {
+        let Job { plan, rows, .. } = self.job;
+        let mean = self.mean();
+        let terms = self.terms(mean.as_ref());
+        if plan.method == AttackMethod::DeepFool {
+            return self.boundary(&terms);
+        }
+        let mut objective = self.objective(terms);
+        match plan.method {
+            AttackMethod::Ddn | AttackMethod::Fmn => self.smallest(&mut objective),
+            AttackMethod::Fgsm if !self.vanishes() => {
+                let balls = plan.radii.iter().map(|&radius| ball(&self.job, radius)).collect::<Result<Vec<_>>>()?;
+                let gradient = |at: ArrayView2<'_, f32>| Ok(objective.evaluate(at)?.gradients);
+                let adversarial = fast_gradient(rows, &balls, self.range, gradient).map_err(attack_failed)?;
+                Ok(adversarial.into_iter().map(|adversarial| adversarial - rows).collect())
+            }
+            _ => plan.radii.iter().map(|&radius| self.worst(radius, &mut objective)).collect(),
+        }
+    }
+
+    /// The loss at attacked rows, without the sign that a targeted attack gives it, and the mean of the networks' outputs
+    /// there, which means nothing where their sizes differ.
+    ///
+    /// # Errors
+    /// Those of [`Network`].
+    pub fn losses(&self, attacked: ArrayView2<'_, f32>) -> Result<(Vec<f64>, Array2<f32>)> {
+        let mean = self.mean();
+        let (mut losses, outputs) = self.objective(self.terms(mean.as_ref())).losses(attacked)?;
+        if self.descends() {
+            losses.iter_mut().for_each(|loss| *loss = -*loss);
+        }
+        Ok((losses, outputs))
+    }
+
+    fn descends(&self) -> bool {
+        self.goal.as_ref().is_some_and(Goal::is_targeted)
+    }
+
+    /// The networks as one, where they are pooled.
+    fn mean(&self) -> Option<MeanOutputs<'a, Error>> {
+        let networks = self.job.sources.iter().map(|source| source.network as &dyn Model<Error = Error>);
+        if self.is_pooled { MeanOutputs::new(networks.collect()) } else { None }
+    }
+
+    fn objective<'b>(&self, terms: Vec<Term<'b, Error>>) -> Objective<'b, Error> {
+        let Job { plan, probe, seed, samples, .. } = self.job;
+        Objective::new(terms, self.descends(), &plan.transforms, probe.shape(), seed, samples)
+    }
+
     /// Whether the loss has no gradient at the clean samples.
     fn vanishes(&self) -> bool {
         matches!(self.loss, AttackLoss::Kl | AttackLoss::SquaredDeviation)
     }
 
     /// What is ascended of which model: of the mean of all where there is one, else of each.
-    fn terms<'b>(&self, mean: Option<&'b dyn Model<Error = Error>>) -> Result<Vec<Term<'b, Error>>>
+    fn terms<'b>(&self, mean: Option<&'b MeanOutputs<'a, Error>>) -> Vec<Term<'b, Error>>
     where
         'a: 'b,
     {
-        let term = |model: &'b dyn Model<Error = Error>, outputs: ArrayView2<'_, f32>| Term {
-            model,
-            target: self.target(outputs),
-        };
         if let Some(mean) = mean {
-            return Ok(vec![term(mean, self.outputs.view())]);
+            return vec![Term { model: mean, target: self.target(self.outputs.view()) }];
         }
-        Ok(self.job.sources.iter().map(|source| term(source.network, source.outputs)).collect())
+        let of_each = |source: &Attacked<'a>| Term { model: source.network, target: self.target(source.outputs) };
+        self.job.sources.iter().map(of_each).collect()
     }
 
     fn target(&self, outputs: ArrayView2<'_, f32>) -> LossTarget {
@@ -282,8 +317,7 @@ impl<'a> Attack<'a> {
             return found.map_err(attack_failed);
         }
         if let ([source], Transforms::NONE) = (sources, plan.transforms) {
-            let descends = self.goal.as_ref().is_some_and(Goal::is_targeted);
-            let step = if descends { -step_size } else { step_size } as f32;
+            let step = if self.descends() { -step_size } else { step_size } as f32;
             let (norm, epsilon) = (plan.norm, ball.epsilon());
             let ascent = Ascent { norm, epsilon, step, steps, momentum: plan.momentum, range };
             return source.network.ascend(starts, rows, &self.target(source.outputs), &ascent, cancel);

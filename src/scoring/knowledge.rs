@@ -118,7 +118,7 @@ fn compute(
 }
 
 /// What the task asks for: regression targets, or labels as one-hot rows.
-fn targets(probe: &Dataset) -> Array2<f64> {
+pub fn targets(probe: &Dataset) -> Array2<f64> {
     if let Some(targets) = probe.targets() {
         return targets.mapv(f64::from);
     }

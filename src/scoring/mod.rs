@@ -1,8 +1,10 @@
 //! Orchestration: one pair, a ranking. Validates requests in the domain's terms, runs models tile by tile and hands
 //! what they gave to the mathematics.
 
+mod adversarial;
 mod attack_plan;
 mod calls;
+mod compare;
 mod describe;
 mod empirical;
 mod interface;
@@ -16,6 +18,7 @@ mod ranking;
 mod rows;
 mod scorer;
 mod survey;
+mod theory;
 pub mod types;
 mod virtual_plan;
 

@@ -12,6 +12,7 @@ use crate::{
         knowledge,
         network::Network,
         passes::{Meeting, OwnRecord, Setting},
+        theory,
         types::*,
     },
 };
@@ -48,8 +49,10 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
     if scores.len() == 1 {
         scores.clear();
     }
-    let gradient_matching =
-        meeting.moments.as_ref().map(|moments| metric::gradient_matching(moments, call.setting.resamples));
+    let gradient_matching = meeting.moments.as_ref().map(|moments| match call.reference.has_small_jacobian() {
+        true => metric::gradient_matching(moments, call.setting.resamples),
+        false => metric::gradient_matching_by_probes(moments, call.setting.resamples),
+    });
     let report = |network: &Network, record: &OwnRecord| match call.setting.plan {
         AttackPlan::Virtual(plan) => plan.report(network, record.solver.view()).map(Some),
         AttackPlan::Empirical(_) => Ok(None),
@@ -61,6 +64,7 @@ pub fn score(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Pai
         similarity,
         variants: scores,
         gradient_matching: gradient_matching.transpose().map_err(failed)?,
+        theory: theory::scores(call, source, meeting)?,
         knowledge: knowledge::scores(call, source, meeting)?,
         source_solver: report(source, &meeting.source)?,
         reference_solver: report(call.reference, call.reference_record)?,

@@ -15,7 +15,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
     limits,
-    metric::{self, CrossGrams, GradientMoments},
+    metric::{self, CrossGrams, GradientMoments, TheoryMoments},
     runtime::Workers,
     scoring::{
         attack_plan::AttackPlan,
@@ -38,6 +38,8 @@ pub struct Setting<'a> {
     pub group_bytes: usize,
     pub probe: &'a Dataset,
     pub plan: &'a AttackPlan,
+    /// Whether what the theory checks need is kept.
+    pub theory: bool,
     /// Whether gradients are matched, and by how many probes where a Jacobian is too large.
     pub matching: bool,
     pub n_probes: usize,
@@ -69,6 +71,8 @@ pub struct Meeting {
     pub exchanges: Vec<Exchange>,
     /// Where gradients are matched.
     pub moments: Option<GradientMoments>,
+    /// Where the theorems are checked, and both models' whole Jacobians are known.
+    pub theory: Option<std::result::Result<TheoryMoments, metric::Error>>,
 }
 
 /// What a source and the reference do to each other under one variant of the attack: deviations, samples x outputs.
@@ -98,7 +102,7 @@ pub struct ReferenceGroup {
     /// Where anything asks for them.
     jacobians: Option<JacobianRows>,
     /// For each variant, samples x inputs: unit directions at first order, else perturbations in pixel units.
-    perturbations: Vec<Rows<f32>>,
+    pub perturbations: Vec<Rows<f32>>,
 }
 
 /// The samples in the order in which they are visited, in groups that fit in memory.
@@ -190,9 +194,14 @@ pub fn meet(
             }
             _ => None,
         };
-        Ok((OwnTile { clean: CleanTile { jacobians: None, ..tile.clean }, ..tile }, by_reference, shuffled, grams))
+        let joint = match (&group.jacobians, &tile.clean.jacobians) {
+            (Some(target), Some(source)) if setting.theory => joint_grams(&target.part(places.clone()), source)?,
+            _ => None,
+        };
+        let light = OwnTile { clean: CleanTile { jacobians: None, ..tile.clean }, ..tile };
+        Ok((light, by_reference, shuffled, grams, joint))
     };
-    setting.tiles(source, &group.samples, work, |places, samples, (tile, by_reference, shuffled, grams)| {
+    setting.tiles(source, &group.samples, work, |places, samples, (tile, by_reference, shuffled, grams, joint)| {
         meeting.source.put(setting, samples, &tile);
         for (to, from) in perturbations.iter_mut().zip(&tile.perturbations) {
             to.put(n, places.clone(), from.view());
@@ -207,6 +216,12 @@ pub fn meet(
             let moments = meeting.moments.get_or_insert_with(empty);
             moments.add(samples, &grams).map_err(|cause| internal(&cause))?;
         }
+        if let Some(grams) = joint {
+            let empty = || TheoryMoments::new(n, reference.n_outputs(), source.n_outputs());
+            if let Ok(theory) = meeting.theory.get_or_insert_with(empty) {
+                theory.add(samples, grams.view()).map_err(|cause| internal(&cause))?;
+            }
+        }
         Ok(())
     })?;
     for ((exchange, own), (by, foreign)) in
@@ -217,11 +232,15 @@ pub fn meet(
         exchange.squared_cosines.put(n, group.samples.iter().copied(), cosines(by.view())?.view());
         exchange.mispaired_squared_cosines.put(n, group.samples.iter().copied(), cosines(foreign.view())?.view());
     }
-    read_on_reference(setting, reference, group, &perturbations, &mut meeting.exchanges)
+    read_on(setting, reference, group, &perturbations, &mut meeting.exchanges)
 }
 
-/// The reference's deviations under a source's attack, on the same sample and on another.
-fn read_on_reference(
+/// Reads the reference, or any model of that group, under another's attack on the group: its deviations on the same sample
+/// and on another.
+///
+/// # Errors
+/// Those of [`Network`], and [`Reason::Cancelled`].
+pub fn read_on(
     setting: &Setting<'_>,
     reference: &Network,
     group: &ReferenceGroup,
@@ -292,7 +311,7 @@ impl Setting<'_> {
     fn probes(&self, network: &Network) -> Option<Probes> {
         let probes = Probes::of(network, self.n_probes, self.seed);
         let is_attacked = matches!(self.plan, AttackPlan::Virtual(_)) && probes.are_all();
-        (self.matching || is_attacked).then_some(probes)
+        (self.matching || self.theory || is_attacked).then_some(probes)
     }
 
     fn per_variant<T>(&self, of: impl Fn() -> T) -> Vec<T> {
@@ -364,6 +383,12 @@ impl Setting<'_> {
             solver,
         })
     }
+}
+
+/// What the theory checks need of a tile, where both Jacobians are whole.
+fn joint_grams(target: &JacobianRows, source: &JacobianRows) -> Result<Option<Array2<f64>>> {
+    let (Some(target), Some(source)) = (target.whole(), source.whole()) else { return Ok(None) };
+    metric::joint_grams(target, source).map(Some).map_err(|cause| internal(&cause))
 }
 
 /// Some rows of an array.

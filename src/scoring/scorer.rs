@@ -11,11 +11,14 @@ use crate::{
     runtime::Runtime,
     scoring::{
         Scoring,
+        adversarial::Undertaking,
         attack_plan::AttackPlan,
+        compare::{Comparison, Matrices},
         describe, knowledge,
         network::Network,
         ranking,
         survey::{self, Survey},
+        theory,
         types::*,
     },
     stats::Resamples,
@@ -69,7 +72,8 @@ impl Scorer {
         let options = &request.options;
         let plan = AttackPlan::new(&options.attack)?;
         let n_probes = survey::n_probes(&options.matching)?;
-        let (probe, dropped) = self.probe(&request.probe, options)?;
+        theory::check(options.theory.as_ref())?;
+        let (probe, dropped) = self.probe(&request.probe, options.max_samples, options.seed)?;
         knowledge::check(&options.knowledge, &probe)?;
         let reference = self.network(&request.reference_model, probe.shape()).map_err(|e| e.at("reference_model"))?;
         let (sources, skipped) = self.sources(request, source_field, probe.shape())?;
@@ -97,14 +101,14 @@ impl Scorer {
     }
 
     /// The samples of a request, and how many were left out and why.
-    fn probe(&self, probe: &Probe, options: &ScoreOptions) -> Result<(Dataset, Vec<DroppedSamples>)> {
+    fn probe(&self, probe: &Probe, max_samples: usize, seed: u64) -> Result<(Dataset, Vec<DroppedSamples>)> {
         let whole = match probe {
             Probe::Dataset(name) => {
                 Dataset::clone(&*self.datasets.get(name).map_err(|e| Error::from(e).at("dataset"))?)
             }
             Probe::Inline(inline) => dataset::inline(&inline.shape, inline.samples.clone(), &inline.labels)?,
         };
-        let asked = if options.max_samples == 0 { whole.n_samples() } else { options.max_samples };
+        let asked = if max_samples == 0 { whole.n_samples() } else { max_samples };
         let kept = asked.min(self.config.sample_limit).min(whole.n_samples());
         if kept < limits::MIN_SAMPLES {
             let message = format!("{kept} samples are too few for an interval; give {} or more", limits::MIN_SAMPLES);
@@ -113,7 +117,7 @@ impl Scorer {
         let count = whole.n_samples() - kept;
         let reason = if asked > self.config.sample_limit { "over the server's limit" } else { "over max_samples" };
         let dropped = (count > 0).then(|| DroppedSamples { reason: reason.to_owned(), count });
-        Ok((whole.subset(kept, options.seed), dropped.into_iter().collect()))
+        Ok((whole.subset(kept, seed), dropped.into_iter().collect()))
     }
 
     /// The sources of a request. Models that the request does not name and that do not fit are skipped.
@@ -202,6 +206,89 @@ impl Scoring for Scorer {
         let correlations = ranking::correlations(&rows);
         let skipped = survey.skipped;
         Ok(Ranking { rank_by: request.rank_by, sources, probability_above, correlations, skipped })
+    }
+
+    fn compare(
+        &self,
+        request: &ComparisonRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<TaskComparison> {
+        let plan = AttackPlan::new(&request.attack)?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let network = |(index, name): (usize, &String)| {
+            self.network(name, probe.shape()).map_err(|error| error.at(format!("models[{index}]")))
+        };
+        let networks = request.models.iter().enumerate().map(network).collect::<Result<Vec<_>>>()?;
+        let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
+            .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
+        let work = Comparison {
+            plan,
+            probe,
+            networks,
+            resamples,
+            seed: request.seed,
+            batch_size: self.config.batch_size,
+            group_bytes: self.config.group_bytes,
+        };
+        work.check(self.config.request_bytes)?;
+        let matrices = work.run(&self.runtime, on_progress, cancel)?;
+        let (merges, groups) = matrices.clusters(request.cluster_by, request.n_groups);
+        let Matrices { alpha1, alpha2, combined, affinity } = matrices;
+        Ok(TaskComparison {
+            models: work.networks.iter().map(|network| network.reference().clone()).collect(),
+            alpha1,
+            alpha2,
+            combined,
+            affinity,
+            merges,
+            groups,
+            cluster_by: request.cluster_by,
+            dataset: work.probe.name().to_owned(),
+            probe_digest: work.probe.digest().to_string(),
+            n_samples: work.probe.n_samples(),
+            dropped,
+            seed: request.seed,
+            attack: work.plan.resolved(&request.attack),
+            confidence: request.confidence,
+            provider: self.runtime.provider().to_owned(),
+        })
+    }
+
+    fn attack(
+        &self,
+        request: &AdversarialRequest,
+        on_event: &mut (dyn FnMut(AdversarialEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<AdversarialSummary> {
+        let (plan, empirical) = request.plan()?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let networks = |names: &[String], field: &str| {
+            let network = |(index, name): (usize, &String)| {
+                self.network(name, probe.shape()).map_err(|error| error.at(format!("{field}[{index}]")))
+            };
+            names.iter().enumerate().map(network).collect::<Result<Vec<_>>>()
+        };
+        let (sources, evaluated) =
+            (networks(&request.models, "models")?, networks(&request.evaluated_models, "evaluated_models")?);
+        let (pooling, seed, batch_size) = (request.pooling, request.seed, self.config.batch_size);
+        let work = Undertaking { plan: empirical, pooling, probe, sources, evaluated, seed, batch_size };
+        work.check()?;
+        let radii = work.run(&self.runtime, on_event, cancel)?;
+        let references = |networks: &[Arc<Network>]| networks.iter().map(|n| n.reference().clone()).collect();
+        Ok(AdversarialSummary {
+            radii,
+            models: references(&work.sources),
+            evaluated_models: references(&work.evaluated),
+            dataset: work.probe.name().to_owned(),
+            probe_digest: work.probe.digest().to_string(),
+            n_samples: work.probe.n_samples(),
+            dropped,
+            seed,
+            attack: plan.resolved(&request.attack),
+            pooling,
+            provider: self.runtime.provider().to_owned(),
+        })
     }
 
     fn models(&self) -> Vec<ModelDescription> {

@@ -9,6 +9,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
     limits,
+    metric::GradientMoments,
     registry::{Digest, VersionCache},
     runtime::Runtime,
     scoring::{
@@ -144,6 +145,7 @@ impl Survey {
             probe: &self.probe,
             plan: &self.plan,
             matching: !self.options.matching.skip,
+            theory: self.options.theory.is_some(),
             n_probes: self.n_probes,
             seed: self.options.seed,
             resamples: &self.resamples,
@@ -172,11 +174,11 @@ impl Survey {
     /// Names everything that a source's scores depend on, and what stands beside them in the answer.
     fn key(&self, source: &Network) -> String {
         let mut hasher = Sha256::new();
-        let ScoreOptions { attack, matching, knowledge, seed, confidence, .. } = &self.options;
+        let ScoreOptions { attack, matching, theory, knowledge, seed, confidence, .. } = &self.options;
         let parts = [
             format!("{:?} {:?}", source.identity(), self.reference.identity()),
             format!("{} {} {:?}", self.probe.name(), self.probe_digest, self.dropped),
-            format!("{attack:?} {matching:?} {knowledge:?} {seed} {confidence:?}"),
+            format!("{attack:?} {matching:?} {theory:?} {knowledge:?} {seed} {confidence:?}"),
         ];
         parts.iter().for_each(|part| hasher.update(part));
         Digest::finish(hasher).to_string()
@@ -194,18 +196,29 @@ impl Survey {
             4 * e + 8 * n_variants * (3 * e + 2 * d)
         };
         let per_sample = 4 * d + 8 * n_variants * d + self.sources.iter().map(of_source).sum::<u64>();
-        let needed = per_sample.saturating_mul(self.probe.n_samples() as u64);
+        let moments = if self.options.matching.skip { 0 } else { self.moment_bytes() };
+        let needed = per_sample.saturating_mul(self.probe.n_samples() as u64).saturating_add(moments);
         if needed > allowed {
             let message = format!(
-                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer",
+                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer, or rank fewer sources",
                 self.probe.n_samples(),
                 needed >> 20,
                 allowed >> 20,
-                allowed / per_sample
+                (allowed.saturating_sub(moments) / per_sample).max(limits::MIN_SAMPLES as u64)
             );
             return Err(Error::new(Reason::LimitExceeded, message).at("max_samples"));
         }
         Ok(())
+    }
+}
+
+impl Survey {
+    /// What gradient matching keeps of all sources, in bytes.
+    fn moment_bytes(&self) -> u64 {
+        let rows = |network: &Network| if network.has_small_jacobian() { network.n_outputs() } else { self.n_probes };
+        let of_source =
+            |source: &Arc<Network>| GradientMoments::bytes(self.probe.n_samples(), rows(&self.reference), rows(source));
+        self.sources.iter().map(|source| of_source(source) as u64).sum()
     }
 }
 

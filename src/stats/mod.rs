@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no global randomness. The same inputs and seed give the same bits, whatever the thread count.
 
+mod clustering;
 mod comparison;
 mod correlation;
 mod decomposition;
@@ -11,6 +12,7 @@ mod product;
 mod random;
 mod resampling;
 
+pub use clustering::{Merge, flat_groups, ward};
 pub use comparison::{probabilities_above, probability_above, probability_best};
 pub use correlation::{kendall, pearson, spearman};
 pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue};

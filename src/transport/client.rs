@@ -9,10 +9,10 @@ use tonic::{
 use tonic_types::StatusExt;
 
 use crate::transport::proto::{
-    CheckModelRequest, CheckModelResponse, Dataset, ExportGradientGraphRequest, ListDatasetsRequest, ListModelsRequest,
-    Model, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
-    dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient,
-    transfer_score_service_client::TransferScoreServiceClient,
+    AttackRequest, AttackResponse, CheckModelRequest, CheckModelResponse, CompareTasksRequest, CompareTasksResponse,
+    Dataset, ExportGradientGraphRequest, ListDatasetsRequest, ListModelsRequest, Model, RankSourcesRequest,
+    RankSourcesResponse, TransferScoreRequest, TransferScoreResponse, dataset_service_client::DatasetServiceClient,
+    model_service_client::ModelServiceClient, transfer_score_service_client::TransferScoreServiceClient,
 };
 
 /// How long to wait for a server to accept a connection.
@@ -64,6 +64,16 @@ impl Client {
         Ok(RankingEvents(self.scores().rank_sources(Request::new(request)).await?.into_inner()))
     }
 
+    /// Starts a comparison of tasks.
+    pub async fn compare_tasks(&self, request: CompareTasksRequest) -> Result<ComparisonEvents, ClientError> {
+        Ok(ComparisonEvents(self.scores().compare_tasks(Request::new(request)).await?.into_inner()))
+    }
+
+    /// Starts an attack.
+    pub async fn attack(&self, request: AttackRequest) -> Result<AttackEvents, ClientError> {
+        Ok(AttackEvents(self.scores().attack(Request::new(request)).await?.into_inner()))
+    }
+
     /// Every model.
     pub async fn models(&self) -> Result<Vec<Model>, ClientError> {
         Ok(self.model_service().list_models(Request::new(ListModelsRequest {})).await?.into_inner().models)
@@ -108,6 +118,28 @@ pub struct RankingEvents(Streaming<RankSourcesResponse>);
 impl RankingEvents {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<RankSourcesResponse>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+/// The events of a comparison, as they come.
+#[derive(Debug)]
+pub struct ComparisonEvents(Streaming<CompareTasksResponse>);
+
+impl ComparisonEvents {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<CompareTasksResponse>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+/// The events of an attack, as they come.
+#[derive(Debug)]
+pub struct AttackEvents(Streaming<AttackResponse>);
+
+impl AttackEvents {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<AttackResponse>, ClientError> {
         Ok(self.0.message().await?)
     }
 }

@@ -73,6 +73,14 @@ async fn answers_are_tables_for_people() {
             &["combined, reference to source", "0.250 [0.250, 0.250]", "0.200", "linear probe, accuracy"],
         ),
         (&["rank", "--reference", "ok", "--dataset", "digits", "first", "second"], &["first", "second", "0.250"]),
+        (
+            &["compare", "ok", "other", "third", "--dataset", "digits"],
+            &["third", "0.500", "affinity", "0.250", "ok, other"],
+        ),
+        (
+            &["attack", "ok", "--dataset", "digits", "--evaluate", "other", "--epsilon", "0.1", "--epsilon", "0.2"],
+            &["success on other", "0.500 (0.000 clean)", "0.100", "0.200"],
+        ),
     ] {
         let output = run_against(&running, arguments).await;
         let stdout = text(&output.stdout);
@@ -110,6 +118,19 @@ async fn answers_are_protocol_buffer_json_for_machines() {
     assert_eq!(events.len(), 3, "two rows and the ranking");
     assert_eq!(events[0]["row"]["sourceModel"], "first");
     assert_eq!(events[2]["ranking"]["sources"][1]["rank"], 2);
+
+    let arguments = ["compare", "ok", "other", "--dataset", "digits", "--json", "--cluster-by", "affinity"];
+    let events = json(&arguments).await;
+    assert_eq!(events.len(), 1, "the comparison");
+    assert_eq!(events[0]["comparison"]["rows"][1]["alpha1"][0]["value"], 0.5);
+    assert_eq!(events[0]["comparison"]["clusterBy"], "TASK_MATRIX_AFFINITY");
+
+    let arguments = ["attack", "ok", "--dataset", "digits", "--json", "--attack", "mi-fgsm", "--decay", "0.5"];
+    let events = json(&arguments).await;
+    assert_eq!(events.len(), 3, "examples of two radii and the summary");
+    assert_eq!(events[1]["examples"]["sampleIndices"], serde_json::json!([4, 7]));
+    assert_eq!(events[2]["summary"]["attack"]["method"], "ATTACK_METHOD_MI_FGSM");
+    assert_eq!(events[2]["summary"]["attack"]["momentum"]["decay"], 0.5);
 }
 
 #[tokio::test]
@@ -130,6 +151,38 @@ async fn refusals_are_one_line_and_code_1() {
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), error), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[tokio::test]
+async fn examples_are_written_as_arrays() {
+    let running = Running::start(Fake::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("examples.npz");
+    let output =
+        run_against(&running, &["attack", "ok", "--dataset", "digits", "--output", file.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(file).expect("the file")).expect("an archive");
+    let mut array = |name: &str| {
+        let mut bytes = Vec::new();
+        let mut entry = archive.by_name(&format!("{name}.npy")).expect(name);
+        std::io::Read::read_to_end(&mut entry, &mut bytes).expect(name);
+        bytes
+    };
+    let pixels = array("x");
+    let pixels = npyz::NpyFile::new(pixels.as_slice()).expect("an array");
+    assert_eq!(pixels.shape(), [4, 1, 1, 3]);
+    let once = [0.1_f32, 0.2, 0.3, 0.4, 0.5, 0.6];
+    assert_eq!(pixels.into_vec::<f32>().expect("floats"), [once, once].concat());
+    let numbers = |bytes: Vec<u8>| npyz::NpyFile::new(bytes.as_slice()).expect("an array").into_vec::<f64>().unwrap();
+    assert_eq!(numbers(array("epsilon")), [0.1, 0.1, 0.2, 0.2]);
+    assert_eq!(numbers(array("loss")), [1.0, 2.0, 1.0, 2.0]);
+    let places = |bytes: Vec<u8>| npyz::NpyFile::new(bytes.as_slice()).expect("an array").into_vec::<i64>().unwrap();
+    assert_eq!(places(array("index")), [4, 7, 4, 7]);
+    assert_eq!(places(array("y")), [0, 1, 0, 1]);
+    assert_eq!(places(array("adversarial_class")), [2, 1, 2, 1]);
+    let success = array("success");
+    let success = npyz::NpyFile::new(success.as_slice()).expect("an array").into_vec::<bool>().expect("truths");
+    assert_eq!(success, [true, false, true, false]);
 }
 
 #[tokio::test]

@@ -1,15 +1,19 @@
 //! What is asked and what is answered, in the domain's own terms. The transport converts from and to these.
 
+mod adversarial;
 mod attack;
 mod catalogue;
+mod compare;
 mod knowledge;
 mod ranking;
 mod request;
 mod scores;
 mod virtual_attack;
 
+pub use adversarial::*;
 pub use attack::*;
 pub use catalogue::*;
+pub use compare::*;
 pub use knowledge::*;
 pub use ranking::*;
 pub use request::*;
@@ -19,7 +23,7 @@ pub use virtual_attack::*;
 pub use crate::{
     attack::{Accumulated, InputDiversity, Norm, TargetClass, TranslationKernel},
     knowledge::{AffineFit, LinearProbe},
-    metric::{GradientMatching, LossScores},
+    metric::{GradientMatching, LossScores, ProbeErrors, TheoremCheck, TheoryChecks},
     registry::OutputKind,
-    stats::{Confidence, Estimate, ShuffledNull},
+    stats::{Confidence, Estimate, Merge, ShuffledNull},
 };

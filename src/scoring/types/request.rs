@@ -30,6 +30,8 @@ pub struct ScoreOptions {
     pub max_samples: usize,
     pub attack: AttackOptions,
     pub matching: MatchingOptions,
+    /// Asks for both sides of the theorems.
+    pub theory: Option<TheoryOptions>,
     pub knowledge: KnowledgeOptions,
     pub seed: u64,
     pub confidence: Confidence,
@@ -42,6 +44,13 @@ pub struct MatchingOptions {
     pub skip: bool,
     /// Output probes where a model's Jacobian is too large to be written down; 0 means the default.
     pub n_probes: usize,
+}
+
+/// What the theory checks are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TheoryOptions {
+    /// β: how much the gradients of both models change at most per pixel unit.
+    pub smoothness: Option<f64>,
 }
 
 /// One source against one reference.

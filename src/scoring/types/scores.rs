@@ -2,7 +2,7 @@
 
 use super::{AttackOptions, KnowledgeScores, SolverReport, VariantScores};
 use crate::{
-    metric::{GradientMatching, LossScores},
+    metric::{GradientMatching, LossScores, TheoryChecks},
     stats::{Confidence, Estimate},
 };
 
@@ -17,11 +17,21 @@ pub struct PairScores {
     /// Every variant where the call asked for several; the fields above are the first's.
     pub variants: Vec<VariantScores>,
     pub gradient_matching: Option<GradientMatching>,
+    /// Where the call asked for it.
+    pub theory: Option<TheoryScores>,
     pub knowledge: KnowledgeScores,
     /// Of the virtual attack.
     pub source_solver: Option<SolverReport>,
     pub reference_solver: Option<SolverReport>,
     pub provenance: Provenance,
+}
+
+/// Both sides of the theorems, in the direction from source to reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TheoryScores {
+    pub checks: Option<TheoryChecks>,
+    /// What could not be checked, and why.
+    pub skipped: Vec<String>,
 }
 
 /// The attack made on model 1, read on model 2.

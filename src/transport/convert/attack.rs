@@ -113,6 +113,19 @@ pub fn attack_used(options: &AttackOptions) -> Result<proto::AttackOptions> {
     let number = |what: &str, value: Option<f64>| value.map(|value| finite(what, value)).transpose();
     let epsilons = options.epsilons.iter().map(|&epsilon| finite("attack.epsilons", epsilon));
     let momentum = options.momentum;
+    let decay = number("attack.momentum.decay", momentum.decay)?;
+    let diversity = options.diversity.map(|diversity| -> Result<_> {
+        Ok(proto::InputDiversity {
+            probability: number("attack.input_diversity.probability", Some(diversity.probability))?,
+            least_size: number("attack.input_diversity.least_size", Some(diversity.least_size))?,
+        })
+    });
+    let translation = options.translation.map(|translation| -> Result<_> {
+        Ok(proto::Translation {
+            kernel_size: count(translation.size),
+            reach: number("attack.translation.reach", Some(translation.reach))?,
+        })
+    });
     let norm = match options.norm {
         None => proto::Norm::Unspecified,
         Some(Norm::L2) => proto::Norm::L2,
@@ -137,7 +150,7 @@ pub fn attack_used(options: &AttackOptions) -> Result<proto::AttackOptions> {
             }),
         }),
         momentum: (momentum.decay.is_some() || momentum.of.is_some()).then(|| proto::Momentum {
-            decay: momentum.decay,
+            decay,
             accumulated: match momentum.of {
                 None => proto::Accumulated::Unspecified,
                 Some(Accumulated::Gradients) => proto::Accumulated::Gradients,
@@ -145,14 +158,8 @@ pub fn attack_used(options: &AttackOptions) -> Result<proto::AttackOptions> {
             }
             .into(),
         }),
-        input_diversity: options.diversity.map(|diversity| proto::InputDiversity {
-            probability: Some(diversity.probability),
-            least_size: Some(diversity.least_size),
-        }),
-        translation: options.translation.map(|translation| proto::Translation {
-            kernel_size: count(translation.size),
-            reach: Some(translation.reach),
-        }),
+        input_diversity: diversity.transpose()?,
+        translation: translation.transpose()?,
         scales: options.scales,
         candidates: options.boundary.candidates,
         overshoot: number("attack.overshoot", options.boundary.overshoot)?,

@@ -3,7 +3,9 @@
 //! Invariants: what leaves [`request`] is in the documented ranges; what leaves [`scores`] and [`ranking`] has no NaN
 //! and no infinity.
 
+mod adversarial;
 mod attack;
+mod compare;
 mod confidence;
 mod description;
 mod field;
@@ -14,6 +16,8 @@ mod request;
 mod scores;
 mod virtual_attack;
 
+pub use adversarial::{adversarial_request, attack_event, attack_summary};
+pub use compare::{comparison, comparison_progress, comparison_request};
 pub use description::{check, dataset, gradient_mode, model};
 pub use field::name;
 pub use ranking::{event, ranking};

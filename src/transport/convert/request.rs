@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Reason, Result},
     limits,
-    scoring::types::{MatchingOptions, PairRequest, RankingRequest, ScoreOptions},
+    scoring::types::{MatchingOptions, PairRequest, RankingRequest, ScoreOptions, TheoryOptions},
     transport::proto::{self, rank_sources_request, transfer_score_request},
 };
 
@@ -29,6 +29,7 @@ pub fn pair(request: proto::TransferScoreRequest) -> Result<PairRequest> {
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
             matching: matching(request.gradient_matching),
+            theory: request.theory_checks.map(|options| TheoryOptions { smoothness: options.smoothness }),
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,
@@ -51,6 +52,7 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
             matching: matching(request.gradient_matching),
+            theory: None,
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,
@@ -84,7 +86,7 @@ fn sources(names: Vec<String>) -> Result<Vec<String>> {
     Ok(sources)
 }
 
-fn max_samples(max_samples: u32) -> Result<usize> {
+pub(super) fn max_samples(max_samples: u32) -> Result<usize> {
     match max_samples as usize {
         few @ 1..limits::MIN_SAMPLES => {
             Err(out_of_range("max_samples", few, &format!("at least {}, or 0 for all", limits::MIN_SAMPLES)))

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     scoring::types::{
         AffineFit, Confidence, DirectionalScores, Estimate, GradientMatching, KnowledgeScores, LinearProbe,
-        ModelReference, PairScores, Provenance, VariantScores,
+        ModelReference, PairScores, Provenance, TheoremCheck, TheoryScores, VariantScores,
     },
     transport::proto,
 };
@@ -25,6 +25,7 @@ pub fn pair_scores(scores: PairScores) -> Result<proto::TransferScoreResponse> {
         reference_to_source: Some(directional(&scores.reference_to_source)?),
         symmetric: Some(symmetric(&scores.tau1, scores.similarity.as_ref())?),
         gradient_matching: scores.gradient_matching.as_ref().map(gradient_matching).transpose()?,
+        theory_checks: scores.theory.map(theory).transpose()?,
         knowledge: Some(knowledge(scores.knowledge)?),
         provenance: Some(provenance(scores.provenance)?),
         variants: scores.variants.iter().map(variant).collect::<Result<_>>()?,
@@ -51,9 +52,14 @@ fn symmetric(tau1: &Estimate, similarity: Option<&Estimate>) -> Result<proto::Sy
 }
 
 fn gradient_matching(matching: &GradientMatching) -> Result<proto::GradientMatching> {
+    let of_probes =
+        |error: Option<f64>| error.map(|error| finite("gradient_matching's standard error", error)).transpose();
     Ok(proto::GradientMatching {
         distance: Some(estimate("gradient_matching.distance", &matching.distance)?),
         explained: Some(estimate("gradient_matching.explained", &matching.explained)?),
+        n_probes: matching.probes.map_or(0, |probes| count(probes.n_probes)),
+        distance_standard_error: of_probes(matching.probes.map(|probes| probes.distance))?,
+        explained_standard_error: of_probes(matching.probes.map(|probes| probes.explained))?,
     })
 }
 
@@ -91,6 +97,23 @@ fn directional(scores: &DirectionalScores) -> Result<proto::DirectionalScores> {
             "conditional_fooling_rate",
             loss.and_then(|loss| loss.conditional_fooling_rate.as_ref()),
         )?,
+    })
+}
+
+fn theory(theory: TheoryScores) -> Result<proto::TheoryChecks> {
+    let check = |check: TheoremCheck| -> Result<proto::TheoremCheck> {
+        Ok(proto::TheoremCheck {
+            left: finite("a theorem's left side", check.left)?,
+            right: finite("a theorem's right side", check.right)?,
+            slack: finite("a theorem's slack", check.slack())?,
+        })
+    };
+    let checks = theory.checks.as_ref();
+    Ok(proto::TheoryChecks {
+        first: checks.and_then(|checks| checks.first).map(check).transpose()?,
+        second: checks.map(|checks| check(checks.second)).transpose()?,
+        third: checks.and_then(|checks| checks.third).map(check).transpose()?,
+        skipped: theory.skipped,
     })
 }
 
@@ -154,6 +177,6 @@ fn provenance(provenance: Provenance) -> Result<proto::Provenance> {
     })
 }
 
-fn model_reference(model: ModelReference) -> proto::ModelReference {
+pub(super) fn model_reference(model: ModelReference) -> proto::ModelReference {
     proto::ModelReference { name: model.name, digest: model.digest }
 }

@@ -183,7 +183,7 @@ fn unrelated_models_reach_the_floor_and_the_shuffled_null_finds_it() {
     let grams = CrossGrams::of(second.view(), first.view()).unwrap();
     let nulls = Nulls {
         sign: AttackSign::Arbitrary,
-        alpha1_floor: alpha1_floor(grams.energy.view(), pair.d22.view(), 30),
+        alpha1_floor: alpha1_floor(grams.target_energy().view(), pair.d22.view(), 30),
         mispaired: Some(mispaired.view()),
     };
     let deviations = Deviations { white: pair.d11.view(), black: pair.d12.view(), black_own: pair.d22.view() };

@@ -10,5 +10,8 @@ mod metric;
 mod minimum_norm;
 mod moments;
 mod objective;
+mod probes;
 mod stats;
 mod support;
+mod tasks;
+mod theory;

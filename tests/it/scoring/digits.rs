@@ -142,6 +142,26 @@ fn a_row_of_a_ranking_is_the_same_as_the_pair_alone() {
 }
 
 #[test]
+fn the_theorems_hold_whatever_attack_is_asked_for() {
+    let theory = |attack, smoothness| {
+        let matching = MatchingOptions { skip: true, n_probes: 0 };
+        let theory = Some(TheoryOptions { smoothness });
+        let options = ScoreOptions { attack, matching, theory, ..options() };
+        bundled().score(&pair("digits-75", options), &Cancel::default()).unwrap().theory.unwrap()
+    };
+    let first_order = theory(super::attack(AttackMethod::Virtual), Some(0.5));
+    let checks = first_order.checks.unwrap();
+    assert_eq!(checks.first, None);
+    assert!(checks.second.left > 0.0 && checks.second.slack() > 0.0, "{checks:?}");
+    assert!(checks.third.unwrap().left > 0.0 && checks.third.unwrap().slack() > 0.0, "{checks:?}");
+    assert_eq!(first_order.skipped, ["theorem 1 is of models with a single output"]);
+
+    let empirical = theory(super::attack(AttackMethod::Fgsm), None);
+    assert_eq!(empirical.checks.unwrap().second, checks.second);
+    assert!(empirical.skipped[0].contains("theory_checks.smoothness"), "{:?}", empirical.skipped);
+}
+
+#[test]
 fn a_model_against_itself_transfers_wholly() {
     let scores = bundled().score(&pair("digits-reference", options()), &Cancel::default()).unwrap();
     for (what, value) in [

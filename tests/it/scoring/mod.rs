@@ -1,6 +1,8 @@
 //! Scoring with real models: values, determinism, refusals.
 
+mod adversarial;
 mod attacks;
+mod compare;
 mod determinism;
 mod digits;
 mod engine;
@@ -49,6 +51,7 @@ pub fn options() -> ScoreOptions {
         max_samples: 0,
         attack: attack(AttackMethod::Virtual),
         matching: MatchingOptions::default(),
+        theory: None,
         knowledge: KnowledgeOptions { measures: Vec::new(), ridge: None, folds: 0 },
         seed: 0,
         confidence: Confidence { level: 0.95, resamples: 100 },

@@ -139,6 +139,19 @@ fn inline(shape: &[u32], samples: Vec<f32>, labels: &[u32]) -> PairRequest {
 }
 
 #[test]
+fn a_smoothness_that_is_none_is_refused() {
+    for smoothness in [-1.0, f64::NAN, f64::INFINITY] {
+        let options = ScoreOptions { theory: Some(TheoryOptions { smoothness: Some(smoothness) }), ..options() };
+        let error =
+            super::bundled().score(&super::pair("digits-75", options), &Cancel::default()).expect_err("a refusal");
+        assert_eq!(
+            (error.reason, error.field.as_deref()),
+            (Reason::OptionOutOfRange, Some("theory_checks.smoothness"))
+        );
+    }
+}
+
+#[test]
 fn each_bad_thing_has_its_reason_its_field_and_its_mend() {
     let bench = Bench::new();
     let check = |request: PairRequest, reason: Reason, field: Option<&str>, mend: &str| {

@@ -5,10 +5,10 @@ use tonic_types::StatusExt;
 use transferscore::{
     limits,
     transport::proto::{
-        self, AttackOptions, Confidence, ExportGradientGraphRequest, GetDatasetRequest, GetModelRequest, InlineDataset,
-        KnowledgeOptions, RankSourcesRequest, TransferScoreRequest, dataset_service_client::DatasetServiceClient,
-        model_service_client::ModelServiceClient, rank_sources_request, transfer_score_request::Probe,
-        transfer_score_service_client::TransferScoreServiceClient,
+        self, AttackOptions, AttackRequest, Confidence, ExportGradientGraphRequest, GetDatasetRequest, GetModelRequest,
+        InlineDataset, KnowledgeOptions, RankSourcesRequest, TransferScoreRequest, attack_request,
+        dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient, rank_sources_request,
+        transfer_score_request::Probe, transfer_score_service_client::TransferScoreServiceClient,
     },
 };
 
@@ -203,6 +203,49 @@ async fn bad_rankings_are_refused() {
     ];
     for (case, request, expected) in cases {
         let status = service.rank_sources(request).await.expect_err(case);
+        assert_refused(case, &status, expected);
+    }
+}
+
+#[tokio::test]
+async fn bad_attacks_are_refused() {
+    let running = Running::start(Fake::default()).await;
+    let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+    let valid = AttackRequest {
+        models: vec!["ok".to_owned()],
+        probe: Some(attack_request::Probe::Dataset("digits".to_owned())),
+        ..AttackRequest::default()
+    };
+    let models =
+        |names: &[&str]| AttackRequest { models: names.iter().map(|&name| name.to_owned()).collect(), ..valid.clone() };
+    let attack = |attack: AttackOptions| AttackRequest { attack: Some(attack), ..valid.clone() };
+    let many = vec!["ok"; limits::ENSEMBLE_MODELS + 1];
+    let too_many = |field| (Code::ResourceExhausted, "LIMIT_EXCEEDED", field, "32 at most");
+    let cases: [(&str, AttackRequest, Expected); 9] = [
+        ("no model", models(&[]), missing("models", "ListModels")),
+        ("an empty name", models(&["ok", ""]), missing("models[1]", "ListModels")),
+        ("a path", models(&["../ok"]), range("models[0]", "not a path")),
+        ("too many models", models(&many), too_many("models")),
+        (
+            "too many others",
+            AttackRequest { evaluated_models: models(&many).models, ..valid.clone() },
+            too_many("evaluated_models"),
+        ),
+        ("an unknown pooling", AttackRequest { pooling: 3, ..valid.clone() }, range("pooling", ".proto")),
+        ("no probe", AttackRequest { probe: None, ..valid.clone() }, missing("dataset", "inline_dataset")),
+        (
+            "a radius of 0",
+            attack(AttackOptions { epsilons: vec![0.1, 0.0], ..AttackOptions::default() }),
+            range("attack.epsilons[1]", "greater than 0"),
+        ),
+        (
+            "no target",
+            attack(AttackOptions { target: Some(proto::TargetClass::default()), ..AttackOptions::default() }),
+            missing("attack.target", "least_likely"),
+        ),
+    ];
+    for (case, request, expected) in cases {
+        let status = service.attack(request).await.expect_err(case);
         assert_refused(case, &status, expected);
     }
 }

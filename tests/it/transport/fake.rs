@@ -33,6 +33,8 @@ pub type Spoil = fn(&mut PairScores);
 pub struct Fake {
     pub spoil: Option<Spoil>,
     pub spoil_ranking: Option<fn(&mut Ranking)>,
+    pub spoil_comparison: Option<fn(&mut TaskComparison)>,
+    pub spoil_examples: Option<fn(&mut AdversarialExamples)>,
     pub released: AtomicBool,
     pub marks: Marks,
 }
@@ -135,6 +137,40 @@ impl Scoring for Fake {
         Ok(ranking)
     }
 
+    fn attack(
+        &self,
+        request: &AdversarialRequest,
+        on_event: &mut (dyn FnMut(AdversarialEvent) + Send),
+        cancel: &Cancel,
+    ) -> Result<AdversarialSummary> {
+        self.behave(&request.models[0], cancel)?;
+        on_event(AdversarialEvent::Progress(Progress { done: 1, total: 2, stage: request.models[0].clone() }));
+        for radius in [0.1, 0.2] {
+            let mut examples = examples(radius);
+            if let Some(spoil) = self.spoil_examples {
+                spoil(&mut examples);
+            }
+            on_event(AdversarialEvent::Examples(Box::new(examples)));
+            cancel.check()?;
+        }
+        Ok(adversarial_summary(request))
+    }
+
+    fn compare(
+        &self,
+        request: &ComparisonRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<TaskComparison> {
+        self.behave(request.models.first().map_or("ok", String::as_str), cancel)?;
+        on_progress(Progress { done: 1, total: 2, stage: "ok".to_owned() });
+        let mut comparison = comparison(request);
+        if let Some(spoil) = self.spoil_comparison {
+            spoil(&mut comparison);
+        }
+        Ok(comparison)
+    }
+
     fn models(&self) -> Vec<ModelDescription> {
         vec![model("ok")]
     }
@@ -165,6 +201,54 @@ impl Scoring for Fake {
         }
         Err(Error::new(Reason::DatasetNotFound, format!("there is no dataset {name}; ListDatasets lists them"))
             .at("name"))
+    }
+}
+
+fn examples(radius: f64) -> AdversarialExamples {
+    let reading = |model: &str| ModelReading {
+        model: model.to_owned(),
+        clean_classes: vec![0, 1],
+        adversarial_classes: vec![2, 1],
+        successes: vec![true, false],
+        clean_successes: vec![false, false],
+    };
+    AdversarialExamples {
+        radius: Some(radius),
+        shape: vec![1, 1, 3],
+        indices: vec![4, 7],
+        samples: ndarray::array![[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]],
+        l2_norms: vec![0.2, 0.3],
+        linf_norms: vec![radius, radius],
+        losses: vec![1.0, 2.0],
+        labels: vec![0, 1],
+        attacked: Some(reading("")),
+        evaluated: vec![reading("other")],
+    }
+}
+
+fn adversarial_summary(request: &AdversarialRequest) -> AdversarialSummary {
+    let reference = |name: &String| ModelReference { name: name.clone(), digest: "00".to_owned() };
+    let rate = |model: &str| SuccessRate { model: model.to_owned(), rate: 0.5, clean_rate: 0.0 };
+    let of_radius = |radius| RadiusSummary {
+        radius: Some(radius),
+        mean_l2_norm: 0.25,
+        mean_linf_norm: radius,
+        mean_loss: 1.5,
+        attacked: Some(rate("")),
+        evaluated: vec![rate("other")],
+    };
+    AdversarialSummary {
+        radii: vec![of_radius(0.1), of_radius(0.2)],
+        models: request.models.iter().map(reference).collect(),
+        evaluated_models: request.evaluated_models.iter().map(reference).collect(),
+        dataset: "digits".to_owned(),
+        probe_digest: "11".to_owned(),
+        n_samples: 2,
+        dropped: Vec::new(),
+        seed: request.seed,
+        attack: request.attack.clone(),
+        pooling: request.pooling,
+        provider: "CPU".to_owned(),
     }
 }
 
@@ -207,6 +291,45 @@ fn affine_fit() -> AffineFit {
     }
 }
 
+fn sides() -> TheoremCheck {
+    TheoremCheck { left: 1.0, right: 3.5 }
+}
+
+fn comparison(request: &ComparisonRequest) -> TaskComparison {
+    let k = request.models.len();
+    let matrix = vec![vec![estimate(0.5); k]; k];
+    let PairScores { provenance, .. } = pair_scores();
+    TaskComparison {
+        models: request
+            .models
+            .iter()
+            .map(|name| ModelReference { name: name.clone(), digest: "00".to_owned() })
+            .collect(),
+        alpha1: matrix.clone(),
+        alpha2: matrix.clone(),
+        combined: matrix,
+        affinity: ndarray::Array2::from_elem((k, k), 0.25),
+        merges: (1..k)
+            .map(|i| Merge {
+                first: if i == 1 { 0 } else { i },
+                second: if i == 1 { 1 } else { k + i - 2 },
+                height: 0.5,
+                size: i + 1,
+            })
+            .collect(),
+        groups: vec![0; k],
+        cluster_by: request.cluster_by,
+        dataset: provenance.dataset,
+        probe_digest: provenance.probe_digest,
+        n_samples: provenance.n_samples,
+        dropped: provenance.dropped,
+        seed: provenance.seed,
+        attack: provenance.attack,
+        confidence: provenance.confidence,
+        provider: provenance.provider,
+    }
+}
+
 pub fn pair_scores() -> PairScores {
     let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
     let solver = SolverReport {
@@ -228,7 +351,15 @@ pub fn pair_scores() -> PairScores {
             similarity: Some(estimate(3.0)),
         }],
         similarity: Some(estimate(3.0)),
-        gradient_matching: Some(GradientMatching { distance: estimate(1.0), explained: estimate(0.5) }),
+        gradient_matching: Some(GradientMatching {
+            distance: estimate(1.0),
+            explained: estimate(0.5),
+            probes: Some(ProbeErrors { n_probes: 32, distance: 0.1, explained: 0.01 }),
+        }),
+        theory: Some(TheoryScores {
+            checks: Some(TheoryChecks { first: Some(sides()), second: sides(), third: Some(sides()) }),
+            skipped: vec!["theorem 1 is of models with a single output".to_owned()],
+        }),
         source_solver: Some(solver),
         reference_solver: Some(solver),
         knowledge: KnowledgeScores {
@@ -254,6 +385,7 @@ pub fn pair_scores() -> PairScores {
             dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
             seed: 7,
             attack: AttackOptions {
+                method: AttackMethod::Pgd,
                 norm: Some(Norm::Linf),
                 epsilon: Some(0.03),
                 steps: 10,
@@ -266,7 +398,15 @@ pub fn pair_scores() -> PairScores {
                 translation: Some(TranslationKernel { size: 15, reach: 3.0 }),
                 boundary: BoundaryOptions { candidates: 10, overshoot: Some(0.02) },
                 virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
-                ..AttackOptions::of(AttackMethod::Pgd)
+                epsilons: vec![0.1],
+                restarts: 2,
+                use_labels: true,
+                target: Some(TargetClass::LeastLikely),
+                momentum: MomentumOptions { decay: Some(0.5), of: Some(Accumulated::Directions) },
+                diversity: Some(InputDiversity { probability: 0.5, least_size: 0.9 }),
+                translation: Some(TranslationKernel { size: 15, reach: 3.0 }),
+                scales: 2,
+                boundary: BoundaryOptions { candidates: 5, overshoot: Some(0.02) },
             },
             confidence: Confidence { level: 0.95, resamples: 1_000 },
             provider: "CPU".to_owned(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 use transferscore::transport::proto::{
-    RankSourcesRequest, TransferScoreRequest, rank_sources_request, rank_sources_response::Event,
+    AttackRequest, CompareTasksRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response,
+    compare_tasks_request, compare_tasks_response, rank_sources_request, rank_sources_response::Event,
     transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
 };
 
@@ -16,9 +17,11 @@ use super::fake::{Fake, RawClient, Running};
 enum Shape {
     Unary,
     Stream,
+    Attack,
+    Compare,
 }
 
-const SHAPES: [Shape; 2] = [Shape::Unary, Shape::Stream];
+const SHAPES: [Shape; 4] = [Shape::Unary, Shape::Stream, Shape::Attack, Shape::Compare];
 
 struct Caller {
     service: TransferScoreServiceClient<RawClient>,
@@ -71,6 +74,32 @@ impl Caller {
                 }
                 Ok(n_results)
             }
+            Shape::Compare => {
+                let request = self.request(CompareTasksRequest {
+                    models: vec![behaviour.to_owned(), "other".to_owned()],
+                    probe: Some(compare_tasks_request::Probe::Dataset("digits".to_owned())),
+                    ..CompareTasksRequest::default()
+                });
+                let mut events = self.service.compare_tasks(request).await?.into_inner();
+                let mut n_results = 0;
+                while let Some(event) = events.message().await? {
+                    n_results += usize::from(!matches!(event.event, Some(compare_tasks_response::Event::Progress(_))));
+                }
+                Ok(n_results)
+            }
+            Shape::Attack => {
+                let request = self.request(AttackRequest {
+                    models: vec![behaviour.to_owned()],
+                    probe: Some(attack_request::Probe::Dataset("digits".to_owned())),
+                    ..AttackRequest::default()
+                });
+                let mut events = self.service.attack(request).await?.into_inner();
+                let mut n_results = 0;
+                while let Some(event) = events.message().await? {
+                    n_results += usize::from(!matches!(event.event, Some(attack_response::Event::Progress(_))));
+                }
+                Ok(n_results)
+            }
         }
     }
 }
@@ -86,7 +115,7 @@ async fn assert_all_permits_are_back(running: &Running) {
 
 #[tokio::test]
 async fn ok() {
-    for (shape, n_results) in [(Shape::Unary, 1), (Shape::Stream, 3)] {
+    for (shape, n_results) in [(Shape::Unary, 1), (Shape::Stream, 3), (Shape::Attack, 3)] {
         let running = Running::start(Fake::default()).await;
         assert_eq!(Caller::of(&running).call(shape, "ok").await.expect("scores"), n_results, "{shape:?}");
         assert_all_permits_are_back(&running).await;

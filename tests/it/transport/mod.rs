@@ -1,6 +1,7 @@
 //! The transport in front of a fake domain: its life cycle, its refusals, its bytes.
 
 mod bad_input;
+mod comparing;
 pub mod fake;
 mod life_cycle;
 mod numbers;

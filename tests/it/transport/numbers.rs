@@ -2,10 +2,11 @@
 
 use tonic::Code;
 use transferscore::{
-    scoring::types::{MeasureCorrelation, PairScores, Ranking},
+    scoring::types::{AdversarialExamples, MeasureCorrelation, PairScores, Ranking, TheoremCheck},
     transport::proto::{
-        RankSourcesRequest, TransferScoreRequest, rank_sources_request, rank_sources_response::Event,
-        transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
+        AttackRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response, rank_sources_request,
+        rank_sources_response::Event, transfer_score_request,
+        transfer_score_service_client::TransferScoreServiceClient,
     },
 };
 
@@ -55,6 +56,11 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("variant's tau1", |scores| scores.variants[0].tau1.value = f64::NAN),
     ("residual", |scores| scores.source_solver.as_mut().unwrap().max_residual = f64::NAN),
     ("mean residual", |scores| scores.reference_solver.as_mut().unwrap().mean_residual = f64::NAN),
+    ("distance's error", |scores| probes(scores).distance = f64::NAN),
+    ("explained's error", |scores| probes(scores).explained = f64::NAN),
+    ("a theorem's left side", |scores| checks(scores).second.left = f64::NAN),
+    ("a theorem's right side", |scores| checks(scores).second.right = f64::INFINITY),
+    ("a theorem's slack", |scores| checks(scores).second = TheoremCheck { left: -f64::MAX, right: f64::MAX }),
     ("fit", |scores| fit(scores).r2.value = f64::NAN),
     ("held-out fit", |scores| fit(scores).held_out_r2.value = f64::NEG_INFINITY),
     ("ridge", |scores| fit(scores).ridge = f64::NAN),
@@ -63,11 +69,23 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("majority", |scores| probe(scores).majority_accuracy = f64::NAN),
     ("epsilon", |scores| scores.provenance.attack.epsilon = Some(f64::NAN)),
     ("step size", |scores| scores.provenance.attack.step_size = Some(f64::INFINITY)),
+    ("radius", |scores| scores.provenance.attack.epsilons[0] = f64::NAN),
+    ("decay", |scores| scores.provenance.attack.momentum.decay = Some(f64::NAN)),
+    ("overshoot", |scores| scores.provenance.attack.boundary.overshoot = Some(f64::NAN)),
+    ("reach", |scores| scores.provenance.attack.translation.as_mut().unwrap().reach = f64::NAN),
     ("level", |scores| scores.provenance.confidence.level = f64::NAN),
 ];
 
 fn put(estimate: &mut Option<transferscore::scoring::types::Estimate>, value: f64) {
     estimate.as_mut().expect("the fake has one").value = value;
+}
+
+fn checks(scores: &mut PairScores) -> &mut transferscore::scoring::types::TheoryChecks {
+    scores.theory.as_mut().and_then(|theory| theory.checks.as_mut()).expect("the fake has them")
+}
+
+fn probes(scores: &mut PairScores) -> &mut transferscore::scoring::types::ProbeErrors {
+    scores.gradient_matching.as_mut().and_then(|matching| matching.probes.as_mut()).expect("the fake has them")
 }
 
 fn shuffled(scores: &mut PairScores) -> &mut transferscore::scoring::types::ShuffledNull {
@@ -158,4 +176,36 @@ async fn an_answer_has_every_field_of_the_domain() {
     assert_eq!((provenance.seed, provenance.n_samples, provenance.dropped[0].count), (7, 8, 2));
     assert_eq!(provenance.attack.expect("an attack").steps, 10);
     assert_eq!(provenance.version, env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn bad_numbers_of_examples_are_not_sent() {
+    let request = || AttackRequest {
+        models: vec!["ok".to_owned()],
+        probe: Some(attack_request::Probe::Dataset("digits".to_owned())),
+        ..AttackRequest::default()
+    };
+    type SpoilExamples = fn(&mut AdversarialExamples);
+    let spoils: [(&str, SpoilExamples); 5] = [
+        ("pixel", |examples| examples.samples[[1, 2]] = f32::NAN),
+        ("radius", |examples| examples.radius = Some(f64::INFINITY)),
+        ("L2 norm", |examples| examples.l2_norms[0] = f64::NAN),
+        ("L-infinity norm", |examples| examples.linf_norms[1] = f64::NAN),
+        ("loss", |examples| examples.losses[1] = f64::INFINITY),
+    ];
+    for (what, spoil) in spoils {
+        let running = Running::start(Fake { spoil_examples: Some(spoil), ..Fake::default() }).await;
+        let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+        let mut events = service.attack(request()).await.expect(what).into_inner();
+        let status = loop {
+            match events.message().await {
+                Ok(Some(event)) => {
+                    assert!(matches!(event.event, Some(attack_response::Event::Progress(_))), "{what}: {event:?}");
+                }
+                Ok(None) => panic!("{what}: the stream ended well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Internal, "{what}");
+    }
 }
