@@ -27,13 +27,16 @@ const LEAST_LENGTH: f64 = 1e-8;
 /// f the difference of the logits, w its gradient and q dual to the norm (equations 10 and 11). Steps add up, and their sum
 /// is stretched by the overshoot. With clipping, as in Foolbox.
 ///
+/// `watch` is asked before each step whether anybody still wants the result.
+///
 /// # Errors
-/// With fewer than two classes; when the model fails or gives gradients that are not finite.
+/// With fewer than two classes; when the model fails or gives gradients that are not finite; those of `watch`.
 pub fn deepfool<E>(
     model: &dyn Model<Error = E>,
     samples: ArrayView2<'_, f32>,
     goal: &Goal,
     settings: &DeepFool,
+    mut watch: impl FnMut() -> Result<(), E>,
 ) -> Result<Array2<f32>, Error<E>> {
     let mut outputs = model.outputs(samples).map_err(Error::Gradient)?;
     let candidates: Vec<Vec<usize>> =
@@ -45,6 +48,7 @@ pub fn deepfool<E>(
     let mut adversarial = samples.to_owned();
     let mut total = Array2::<f64>::zeros(samples.dim());
     for _ in 0..settings.steps {
+        watch().map_err(Error::Gradient)?;
         let done: Vec<bool> =
             outputs.rows().into_iter().enumerate().map(|(row, logits)| goal.is_reached(row, logits)).collect();
         if done.iter().all(|&done| done) {

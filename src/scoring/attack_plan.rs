@@ -5,7 +5,10 @@ use crate::{
     error::{Error, Reason, Result},
     limits,
     scoring::{
-        types::{AttackLoss, AttackMethod, AttackOptions, BoundaryOptions, MomentumOptions, Norm, Variant},
+        types::{
+            AttackLoss, AttackMethod, AttackOptions, BoundaryOptions, MomentumOptions, Norm, Variant,
+            VirtualAttackOptions,
+        },
         virtual_plan::VirtualPlan,
     },
 };
@@ -250,6 +253,8 @@ fn check_method(options: &AttackOptions) -> Result<()> {
     only(options.diversity.is_some(), &transformed, "attack.input_diversity", message)?;
     only(options.translation.is_some(), &transformed, "attack.translation", message)?;
     only(options.scales > 1, &transformed, "attack.scales", message)?;
+    let is_tuned = options.virtual_attack != VirtualAttackOptions::default();
+    only(is_tuned, &[Virtual], "attack.virtual_attack", "this attack follows no singular direction")?;
     if method == Virtual {
         refuse(options.norm == Some(Norm::Linf), "attack.norm", "the virtual attack is bounded in L2")?;
         refuse(options.use_labels, "attack.use_labels", "the virtual attack looks at no class")?;

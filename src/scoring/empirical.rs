@@ -190,20 +190,18 @@ impl<'a> Attack<'a> {
     pub fn perturbations(&self) -> Result<Vec<Array2<f32>>> {
         let Job { plan, rows, .. } = self.job;
         let mean = self.mean();
-        let terms = self.terms(mean.as_ref());
-        if plan.method == AttackMethod::DeepFool {
-            return self.boundary(&terms);
-        }
-        let mut objective = self.objective(terms);
+        let terms = || self.terms(mean.as_ref());
         match plan.method {
-            AttackMethod::Ddn | AttackMethod::Fmn => self.smallest(&mut objective),
+            AttackMethod::DeepFool => self.boundary(&terms()),
+            AttackMethod::Ddn | AttackMethod::Fmn => self.smallest(&mut self.objective(terms())),
             AttackMethod::Fgsm if !self.vanishes() => {
                 let balls = plan.radii.iter().map(|&radius| ball(&self.job, radius)).collect::<Result<Vec<_>>>()?;
-                let gradient = |at: ArrayView2<'_, f32>| Ok(objective.evaluate(at)?.gradients);
+                let gradient = |at: ArrayView2<'_, f32>| Ok(self.objective(terms()).evaluate(at)?.gradients);
                 let adversarial = fast_gradient(rows, &balls, self.range, gradient).map_err(attack_failed)?;
                 Ok(adversarial.into_iter().map(|adversarial| adversarial - rows).collect())
             }
-            _ => plan.radii.iter().map(|&radius| self.worst(radius, &mut objective)).collect(),
+            // Each radius draws for itself, so that it gives the same whether others are asked for or not.
+            _ => plan.radii.iter().map(|&radius| self.worst(radius, &mut self.objective(terms()))).collect(),
         }
     }
 
@@ -340,7 +338,7 @@ impl<'a> Attack<'a> {
     }
 
     fn boundary(&self, terms: &[Term<'_, Error>]) -> Result<Vec<Array2<f32>>> {
-        let Job { plan, rows, .. } = self.job;
+        let Job { plan, rows, cancel, .. } = self.job;
         let (Some(term), Some(goal)) = (terms.first(), &self.goal) else {
             return Err(Error::new(Reason::Internal, "DeepFool without a model or a goal"));
         };
@@ -351,7 +349,7 @@ impl<'a> Attack<'a> {
             candidates: plan.candidates,
             overshoot: plan.overshoot,
         };
-        let adversarial = deepfool(term.model, rows, goal, &settings).map_err(attack_failed)?;
+        let adversarial = deepfool(term.model, rows, goal, &settings, || cancel.check()).map_err(attack_failed)?;
         self.within_radii(adversarial - rows)
     }
 

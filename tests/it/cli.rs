@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use prost::Message;
-use transferscore::gradient::onnx::ModelProto;
+use transferscore::{dataset::DatasetStore, gradient::onnx::ModelProto};
 
 use super::{
     gradient::model::Model,
@@ -183,6 +183,28 @@ async fn examples_are_written_as_arrays() {
     let success = array("success");
     let success = npyz::NpyFile::new(success.as_slice()).expect("an array").into_vec::<bool>().expect("truths");
     assert_eq!(success, [true, false, true, false]);
+}
+
+#[test]
+fn examples_of_a_real_network_are_a_dataset_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("attacked.npz").display().to_string();
+    let (library, bundled) = (support::library().display().to_string(), concat!(env!("CARGO_MANIFEST_DIR"), "/models"));
+    let datasets = format!("{bundled}/datasets");
+    let places = ["--models", bundled, "--datasets", &datasets, "--onnxruntime", &library];
+    let attack = ["--attack", "fgsm", "--epsilon", "0.1", "--max-samples", "30", "--evaluate", "digits-100"];
+    let output = run(&[
+        &["attack", "digits-reference", "--dataset", "digits", "--output", &file],
+        &attack[..],
+        &places,
+    ]
+    .concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("success on digits-100"), "{}", text(&output.stdout));
+    let attacked =
+        DatasetStore::open(&[folder.path().to_owned()]).expect("a folder").get("attacked").expect("a dataset");
+    assert_eq!((attacked.n_samples(), attacked.shape(), attacked.n_classes()), (30, &[1, 8, 8][..], 4));
+    assert!(attacked.is_pixels() && attacked.labels().is_some_and(|labels| labels.len() == 30));
 }
 
 #[tokio::test]

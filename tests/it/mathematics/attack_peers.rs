@@ -181,7 +181,7 @@ fn deepfool_is_foolboxs() {
     let peers = Peers::new();
     for (norm, name, _) in NORMS {
         let settings = DeepFool { norm, range: PixelRange::Unit, steps: 50, candidates: 10, overshoot: 0.02 };
-        let found = deepfool(&peers.model, peers.samples.view(), &peers.untargeted(), &settings).unwrap();
+        let found = deepfool(&peers.model, peers.samples.view(), &peers.untargeted(), &settings, || Ok(())).unwrap();
         peers.check(&format!("deepfool {name}"), &found, 2e-5);
     }
 }

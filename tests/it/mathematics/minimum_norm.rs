@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 
-use ndarray::{Array1, Array2, array};
+use ndarray::{Array1, Array2, ArrayView2, array};
 use transferscore::attack::{
-    DeepFool, Error, Goal, Loss, LossTarget, MinimumNorm, Model, Norm, Objective, PixelRange, RadiusRule, Smallest,
-    Term, Transforms, argmax, deepfool, minimum_norm,
+    Choose, DeepFool, Error, Goal, Loss, LossTarget, MinimumNorm, Model, Norm, Objective, PixelRange, Pullback,
+    RadiusRule, Smallest, Term, Transforms, argmax, deepfool, minimum_norm,
 };
 
 use super::{
@@ -63,7 +63,7 @@ fn deepfool_goes_the_closed_forms_way() {
         let (model, samples) = (classifier(n_classes, 3), samples());
         let own = own_classes(&model, &samples);
         let settings = DeepFool { norm, range: PixelRange::Unbounded, steps: 50, candidates: 10, overshoot: 0.02 };
-        let found = deepfool(&model, samples.view(), &Goal::away_from(own.clone()), &settings).unwrap();
+        let found = deepfool(&model, samples.view(), &Goal::away_from(own.clone()), &settings, || Ok(())).unwrap();
         let after = own_classes(&model, &found);
         for row in 0..samples.nrows() {
             let sample = samples.row(row).mapv(f64::from);
@@ -116,10 +116,35 @@ fn what_cannot_be_reached_is_not_found_and_left_alone() {
         assert_eq!((found.found, found.perturbations), (vec![false; 7], Array2::zeros((7, 12))), "{rule:?}");
     }
     let settings = DeepFool { norm: Norm::L2, range: PixelRange::Unbounded, steps: 5, candidates: 2, overshoot: 0.02 };
-    assert_eq!(deepfool(&model, samples.view(), &goal, &settings).unwrap(), samples);
+    assert_eq!(deepfool(&model, samples.view(), &goal, &settings, || Ok(())).unwrap(), samples);
     let single = Linear { weights: Array2::zeros((1, 12)), bias: array![1.0] };
-    let refused = deepfool(&single, samples.view(), &goal, &settings).unwrap_err();
+    let refused = deepfool(&single, samples.view(), &goal, &settings, || Ok(())).unwrap_err();
     assert!(matches!(refused, Error::FewClasses { needed: 2, found: 1 }));
+}
+
+#[test]
+fn deepfool_stops_where_nobody_waits() {
+    let (model, samples) = (classifier(3, 8), samples());
+    let goal = Goal::away_from(own_classes(&model, &samples));
+    let settings = DeepFool { norm: Norm::L2, range: PixelRange::Unbounded, steps: 5, candidates: 3, overshoot: 0.02 };
+    let stopped = deepfool(&Fallible(&model), samples.view(), &goal, &settings, || Err("nobody waits"));
+    assert_eq!(stopped.unwrap_err().to_string(), "nobody waits");
+}
+
+/// A model that could fail.
+struct Fallible<'a>(&'a Linear);
+
+impl Model for Fallible<'_> {
+    type Error = &'static str;
+
+    fn outputs(&self, samples: ArrayView2<'_, f32>) -> Result<Array2<f32>, &'static str> {
+        let Ok(outputs) = self.0.outputs(samples);
+        Ok(outputs)
+    }
+
+    fn pullback(&self, _: ArrayView2<'_, f32>, _: &mut Choose<'_, &'static str>) -> Result<Pullback, &'static str> {
+        Err("a step was taken")
+    }
 }
 
 #[test]
@@ -129,7 +154,7 @@ fn what_is_adversarial_already_stays() {
     let goal = Goal::away_from(others);
     let settings =
         DeepFool { norm: Norm::Linf, range: PixelRange::Unbounded, steps: 5, candidates: 3, overshoot: 0.02 };
-    assert_eq!(deepfool(&model, samples.view(), &goal, &settings).unwrap(), samples);
+    assert_eq!(deepfool(&model, samples.view(), &goal, &settings, || Ok(())).unwrap(), samples);
     let found = search(&model, &samples, &goal, RadiusRule::Fast(Norm::L2), 20);
     assert_eq!((found.found, found.perturbations), (vec![true; 7], Array2::zeros((7, 12))));
 }

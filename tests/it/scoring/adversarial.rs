@@ -105,16 +105,18 @@ fn the_services_attacks_are_foolboxs_and_torchattacks() {
 
 #[test]
 fn several_radii_come_in_one_call_and_stay_within_them() {
-    for (method, norm) in [
-        (AttackMethod::Fgsm, Norm::Linf),
-        (AttackMethod::Pgd, Norm::L2),
-        (AttackMethod::Apgd, Norm::Linf),
-        (AttackMethod::Ddn, Norm::L2),
-        (AttackMethod::DeepFool, Norm::Linf),
+    let diverse = Some(InputDiversity { probability: 0.8, least_size: 0.5 });
+    for (method, norm, diversity) in [
+        (AttackMethod::Fgsm, Norm::Linf, None),
+        (AttackMethod::Pgd, Norm::L2, None),
+        (AttackMethod::MiFgsm, Norm::Linf, diverse),
+        (AttackMethod::Apgd, Norm::Linf, None),
+        (AttackMethod::Ddn, Norm::L2, None),
+        (AttackMethod::DeepFool, Norm::Linf, None),
     ] {
         let radii = if norm == Norm::L2 { vec![0.2, 0.9, 0.4] } else { vec![0.05, 0.4, 0.1] };
         let steps = if method == AttackMethod::Fgsm { 0 } else { 12 };
-        let options = AttackOptions { epsilons: radii.clone(), norm: Some(norm), steps, ..attack(method) };
+        let options = AttackOptions { epsilons: radii.clone(), norm: Some(norm), steps, diversity, ..attack(method) };
         let made = made(&request("digits-reference", options.clone()));
         let rates: Vec<f64> = made.summary.radii.iter().map(|radius| radius.attacked.clone().unwrap().rate).collect();
         assert!(rates[1] >= rates[2] && rates[2] >= rates[0] && rates[1] > 0.3, "{method:?}: {rates:?}");
@@ -273,6 +275,11 @@ fn what_makes_no_sense_is_refused() {
         ),
         (of(AttackOptions { norm: Some(Norm::Linf), ..attack(AttackMethod::Ddn) }), unsupported, "attack.norm"),
         (of(AttackOptions { loss: Some(AttackLoss::Kl), ..attack(AttackMethod::Fmn) }), unsupported, "attack.loss"),
+        (
+            with(|a| a.virtual_attack = VirtualAttackOptions { levels: 2, ..Default::default() }),
+            unsupported,
+            "attack.virtual_attack",
+        ),
         (of(AttackOptions { scales: 2, ..attack(AttackMethod::Apgd) }), unsupported, "attack.scales"),
         (of(AttackOptions { random_start: true, ..attack(AttackMethod::Fgsm) }), unsupported, "attack.random_start"),
         (AdversarialRequest { models: vec!["nobody".to_owned()], ..of(pgd()) }, Reason::ModelNotFound, "models[0]"),
