@@ -189,36 +189,42 @@ impl Survey {
     /// # Errors
     /// [`Reason::LimitExceeded`], with the number of samples that would fit.
     pub fn check_memory(&self, allowed: u64) -> Result<()> {
+        let n_samples = self.probe.n_samples();
+        let needed = self.kept_bytes(n_samples);
+        if needed <= allowed {
+            return Ok(());
+        }
+        // The most samples that fit, by halving: what they need never falls as they grow.
+        let (mut fitting, mut too_many) = (0, n_samples);
+        while too_many - fitting > 1 {
+            let middle = fitting.midpoint(too_many);
+            if self.kept_bytes(middle) <= allowed { fitting = middle } else { too_many = middle }
+        }
+        let needed = format!("{n_samples} samples need {} MiB, the server allows {}", needed >> 20, allowed >> 20);
+        let message = match fitting {
+            fitting if fitting < limits::MIN_SAMPLES => {
+                format!("{needed}; rank fewer sources, or models of fewer outputs")
+            }
+            fitting => format!("{needed}; set max_samples to {fitting} or fewer"),
+        };
+        Err(Error::new(Reason::LimitExceeded, message).at("max_samples"))
+    }
+
+    /// What the call keeps of `n_samples` samples until its answer, in bytes.
+    fn kept_bytes(&self, n_samples: usize) -> u64 {
         let n_variants = self.plan.variants().len() as u64;
         let d = self.reference.n_outputs() as u64;
+        let rows = |network: &Network| if network.has_small_jacobian() { network.n_outputs() } else { self.n_probes };
         let of_source = |source: &Arc<Network>| {
             let e = source.n_outputs() as u64;
-            4 * e + 8 * n_variants * (3 * e + 2 * d)
+            let moments = match self.options.matching.skip {
+                true => 0,
+                false => GradientMoments::bytes(n_samples, rows(&self.reference), rows(source)) as u64,
+            };
+            n_samples as u64 * (4 * e + 8 * n_variants * (3 * e + 2 * d)) + moments
         };
-        let per_sample = 4 * d + 8 * n_variants * d + self.sources.iter().map(of_source).sum::<u64>();
-        let moments = if self.options.matching.skip { 0 } else { self.moment_bytes() };
-        let needed = per_sample.saturating_mul(self.probe.n_samples() as u64).saturating_add(moments);
-        if needed > allowed {
-            let message = format!(
-                "{} samples need {} MiB, the server allows {}; set max_samples to {} or fewer, or rank fewer sources",
-                self.probe.n_samples(),
-                needed >> 20,
-                allowed >> 20,
-                (allowed.saturating_sub(moments) / per_sample).max(limits::MIN_SAMPLES as u64)
-            );
-            return Err(Error::new(Reason::LimitExceeded, message).at("max_samples"));
-        }
-        Ok(())
-    }
-}
-
-impl Survey {
-    /// What gradient matching keeps of all sources, in bytes.
-    fn moment_bytes(&self) -> u64 {
-        let rows = |network: &Network| if network.has_small_jacobian() { network.n_outputs() } else { self.n_probes };
-        let of_source =
-            |source: &Arc<Network>| GradientMoments::bytes(self.probe.n_samples(), rows(&self.reference), rows(source));
-        self.sources.iter().map(|source| of_source(source) as u64).sum()
+        let draws = self.options.confidence.resamples as u64;
+        n_samples as u64 * (4 * d + 8 * n_variants * d + draws) + self.sources.iter().map(of_source).sum::<u64>()
     }
 }
 

@@ -102,7 +102,7 @@ pub fn largest_eigenvalue(matrix: ArrayView2<'_, f64>) -> Result<f64, Error> {
 }
 
 /// Eigenvalues of a Gram matrix up to this share of the largest are rounding.
-const GRAM_CUT: f64 = 1e-14;
+const GRAM_CUT: f64 = 1e-12;
 /// Columns a row from which a matrix is decomposed through its Gram matrix.
 const WIDE: usize = 8;
 
@@ -117,7 +117,7 @@ pub struct LeftSingular {
 
 impl LeftSingular {
     /// Decomposes `matrix` (rows, columns). A matrix many times as wide as high is decomposed through its Gram matrix, to
-    /// which singular values below 1e-7 of the largest are zero.
+    /// which singular values below 1e-6 of the largest are zero.
     ///
     /// # Errors
     /// When the iteration does not converge, which finite entries of sane range never cause.

@@ -250,7 +250,7 @@ fn too_much_memory_is_refused_before_any_work_with_a_number_that_fits() {
         datasets: vec![repository("models/datasets")],
         batch_size: 64,
         sample_limit: 20_000,
-        request_bytes: 20_000,
+        request_bytes: 50_000,
         group_bytes: 1 << 30,
     };
     let scorer = Scorer::open(config, crate::support::runtime()).unwrap();
