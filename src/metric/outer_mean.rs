@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, concatenate, parallel::prelude::*, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, parallel::prelude::*, s};
 
 use super::{
     AttackSign,
-    shuffle::{Shuffle, n_shuffles},
+    shuffle::{Shuffle, gathered, n_shuffles},
 };
 use crate::{
     attack::DEAD_LENGTH,
@@ -96,43 +96,52 @@ impl<'a> OuterPairs<'a> {
 
     /// The norms of the mean, for each of several weightings of the samples that the right rows come from, after shuffling
     /// which right row goes with which left row.
-    pub fn shuffled_norms(&self, weightings: &[Array1<f64>], sign: AttackSign, resamples: &Resamples) -> Vec<Vec<f64>> {
+    pub fn shuffled_norms<const K: usize>(
+        &self,
+        weightings: &[Array1<f64>; K],
+        sign: AttackSign,
+        resamples: &Resamples,
+    ) -> [Vec<f64>; K] {
         let live: Vec<usize> = (0..self.live.len()).filter(|&i| self.live.get(i).is_some_and(|&l| l > 0.0)).collect();
         let work = live.len().saturating_mul(self.width()).saturating_mul(weightings.len());
-        let norms: Vec<Vec<f64>> = (0..n_shuffles(work))
+        let unit = |&place: &usize| (place, [self.left_factors.get(place).copied().unwrap_or(0.0)]);
+        let left = gathered(self.left, live.iter().map(unit));
+        let norms: Vec<[f64; K]> = (0..n_shuffles(work))
             .into_par_iter()
             .map(|index| {
                 let shuffle = Shuffle::new(&live, sign, resamples.seed(), index);
-                self.shuffled(weightings, &live, &shuffle)
+                self.shuffled(weightings, &live, left.view(), &shuffle)
             })
             .collect();
-        (0..weightings.len())
-            .map(|index| norms.iter().filter_map(|norms| norms.get(index).copied()).collect())
-            .collect()
+        std::array::from_fn(|index| norms.iter().filter_map(|norms| norms.get(index).copied()).collect())
     }
 
-    fn shuffled(&self, weightings: &[Array1<f64>], live: &[usize], shuffle: &Shuffle) -> Vec<f64> {
+    fn shuffled<const K: usize>(
+        &self,
+        weightings: &[Array1<f64>; K],
+        live: &[usize],
+        left: ArrayView2<'_, f64>,
+        shuffle: &Shuffle,
+    ) -> [f64; K] {
         let width = self.right.ncols();
-        let mut sums = Array2::zeros((self.left.ncols(), width * weightings.len()));
-        let step = (BLOCK_NUMBERS / (self.left.ncols() + sums.ncols()).max(1)).max(1);
+        let mut sums = Array2::zeros((left.ncols(), width * K));
+        let step = (BLOCK_NUMBERS / (left.ncols() + sums.ncols()).max(1)).max(1);
+        let at = |values: &Array1<f64>, place: usize| values.get(place).copied().unwrap_or(0.0);
         for start in (0..live.len()).step_by(step) {
             let range = start..(start + step).min(live.len());
-            let (to, from, signs) = shuffle.part(live, range);
-            let left = scaled(self.left.select(Axis(0), to), self.left_factors.select(Axis(0), to).view());
-            let right = self.right.select(Axis(0), &from);
-            let factors = self.right_factors.select(Axis(0), &from) * signs;
-            let weighted = weightings.iter().map(|weights| {
-                let weights = weights.select(Axis(0), &from) * &factors;
-                scaled(right.clone(), weights.view())
+            let (from, signs) = shuffle.part(live, range.clone());
+            let right = from.iter().zip(signs).map(|(&place, &sign)| {
+                let factor = sign * at(&self.right_factors, place);
+                (place, weightings.each_ref().map(|weights| factor * at(weights, place)))
             });
-            let weighted: Vec<Array2<f64>> = weighted.collect();
-            let views: Vec<ArrayView2<'_, f64>> = weighted.iter().map(|rows| rows.view()).collect();
-            let stacked = concatenate(Axis(1), &views).unwrap_or_default();
-            accumulate_product(left.t(), stacked.view(), &mut sums);
+            accumulate_product(left.slice(s![range, ..]).t(), gathered(self.right, right).view(), &mut sums);
         }
         let n = live.len() as f64;
-        let parts = sums.axis_chunks_iter(Axis(1), width.max(1));
-        parts.map(|part| part.iter().map(|x| x * x).sum::<f64>().sqrt() / n).collect()
+        let mut norms = [0.0; K];
+        for (norm, part) in norms.iter_mut().zip(sums.axis_chunks_iter(Axis(1), width.max(1))) {
+            *norm = part.iter().map(|x| x * x).sum::<f64>().sqrt() / n;
+        }
+        norms
     }
 
     /// Numbers of one outer product.

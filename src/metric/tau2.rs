@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2, parallel::prelude::*, s};
+use ndarray::{Array1, Array2, ArrayView2, CowArray, Ix2, parallel::prelude::*, s};
 
 use super::{
     AttackSign, Error,
@@ -10,7 +10,7 @@ use super::{
     error::{check_finite, check_samples},
     gradient_matching::square,
     moment_inverse::MomentInverse,
-    shuffle::{Shuffle, n_shuffles},
+    shuffle::{Shuffle, gathered, n_shuffles},
 };
 use crate::{
     attack::DEAD_LENGTH,
@@ -232,8 +232,8 @@ fn shuffled_cross(
     let step = (BLOCK_NUMBERS / (white.ncols() + black.ncols()).max(1)).max(1);
     for start in (0..kept.len()).step_by(step) {
         let range = start..(start + step).min(kept.len());
-        let (_, from, signs) = shuffle.part(kept, range.clone());
-        let rows = black.select(Axis(0), &from) * signs.insert_axis(Axis(1));
+        let (from, signs) = shuffle.part(kept, range.clone());
+        let rows = gathered(black, from.iter().zip(signs).map(|(&place, &sign)| (place, [sign])));
         accumulate_product(rows.t(), white.slice(s![range, ..]), &mut sum);
     }
     sum

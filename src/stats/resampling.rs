@@ -11,6 +11,8 @@ use super::{Confidence, Error, Estimate, Purpose, Replicates, accumulate_product
 
 /// Numbers of a block of counts, features or means that exist at once.
 const BLOCK_NUMBERS: usize = 1 << 21;
+/// Numbers of features that are kept for all resamples.
+const KEPT_NUMBERS: usize = 1 << 22;
 /// Most resamples whose means are worked on together.
 const BLOCK_RESAMPLES: usize = 64;
 
@@ -158,6 +160,8 @@ impl Resamples {
         // Fixed by the sizes alone, so that no sum depends on the number of threads.
         let rows = (BLOCK_NUMBERS / width.max(1)).clamp(1, BLOCK_RESAMPLES);
         let step = (BLOCK_NUMBERS / width.max(rows)).clamp(1, n);
+        // Features are often slower to make than to average: they are made once where they fit.
+        let whole = (n.saturating_mul(width) <= KEPT_NUMBERS).then(|| features(0..n));
         let blocks: Vec<ArrayView2<'_, u8>> = self.counts.axis_chunks_iter(Axis(0), rows).collect();
         let results: Vec<Vec<T>> = blocks
             .into_par_iter()
@@ -166,7 +170,10 @@ impl Resamples {
                 for start in (0..n).step_by(step) {
                     let samples = start..(start + step).min(n);
                     let counts = block.slice(s![.., samples.clone()]).mapv(f64::from);
-                    accumulate_product(counts.view(), features(samples).view(), &mut means);
+                    match &whole {
+                        Some(whole) => accumulate_product(counts.view(), whole.slice(s![samples, ..]), &mut means),
+                        None => accumulate_product(counts.view(), features(samples).view(), &mut means),
+                    }
                 }
                 means /= n as f64;
                 means.rows().into_iter().map(&of).collect()
