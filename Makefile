@@ -26,11 +26,12 @@ test: setup clients ## run every test
 
 # What the benchmark compares with is large, so it lies outside the tree and stays there.
 BENCH_VENV ?= $(HOME)/.cache/transferscore/bench
+BENCH ?= gradient
 
-bench: build ## compare gradient graphs with PyTorch's; BENCH_VENV=FOLDER for its packages, BENCH_ARGUMENTS="..."
+bench: build ## compare with peers; BENCH=gradient, attacks or ranking, BENCH_ARGUMENTS="...", BENCH_VENV=FOLDER
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benches/peers/requirements.txt
-	$(BENCH_VENV)/bin/python benches/peers/gradient.py \
+	$(BENCH_VENV)/bin/python benches/peers/$(BENCH).py \
 		--transferscore $(abspath $(or $(CARGO_TARGET_DIR),target))/release/transferscore $(BENCH_ARGUMENTS)
 
 fmt: ## format the sources

@@ -21,6 +21,8 @@ import subprocess
 import tempfile
 import time
 
+import networks
+
 # Name, torchvision builder, picture size, pictures, batch of the Python libraries.
 NETWORKS = {
     "ResNet-18": ("resnet18", 32, 128, 32),
@@ -33,21 +35,11 @@ EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 10
 def network(name):
     """The network in inference mode, with batch statistics that fit its weights, and its pictures."""
     import torch
-    import torchvision
 
     builder, size, n_pictures, _ = NETWORKS[name]
     torch.manual_seed(0)
-    model = getattr(torchvision.models, builder)(weights=None)
-    if size == 32:  # the usual stem for small pictures
-        model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model.maxpool = torch.nn.Identity()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
     pictures = torch.rand(n_pictures, 3, size, size)
-    with torch.no_grad():
-        model.train()(pictures)
-    return model.eval().requires_grad_(False), pictures
+    return networks.network(builder, size, pictures), pictures
 
 
 def export(name, folder):

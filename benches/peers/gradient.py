@@ -21,6 +21,8 @@ import subprocess
 import tempfile
 import time
 
+import networks
+
 BATCH = 4
 # Name, torchvision builder, picture size, batch, whether it is convolutional.
 NETWORKS = {
@@ -36,25 +38,13 @@ CONTENDERS = ["transferscore", "eager", "compile", "onnx-ad", "forward"]
 
 
 def network(name):
-    """The network in inference mode, with batch statistics that fit its weights."""
+    """The network in inference mode, with batch statistics that fit its weights, and its pictures."""
     import torch
-    import torchvision
 
     builder, size, batch, _ = NETWORKS[name]
     torch.manual_seed(0)
-    model = getattr(torchvision.models, builder)(weights=None)
-    if size == 32:  # the usual stem for small pictures
-        model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model.maxpool = torch.nn.Identity()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-        if isinstance(module, torch.nn.Linear) and not module.weight.any():
-            torch.nn.init.normal_(module.weight, std=0.02)
     pictures = torch.randn(batch, 3, size, size)
-    with torch.no_grad():
-        model.train()(pictures)
-    return model.eval().requires_grad_(False), pictures
+    return networks.network(builder, size, pictures), pictures
 
 
 def task(name):
