@@ -1,9 +1,10 @@
 //! alpha1, alpha2 and combined: how an attack made on model 1 moves model 2 (Liang et al. 2021, section 3).
 
-use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, ArrayView1, ArrayView2, Axis, CowArray};
 
 use super::{
     Error,
+    coordinates::coordinates,
     error::{check_finite, check_samples},
     outer_mean::OuterPairs,
 };
@@ -12,6 +13,9 @@ use crate::{
     limits::NULL_SHUFFLES,
     stats::{Estimate, Purpose, Resamples, ShuffledNull, below, stream},
 };
+
+/// Numbers of a mean of outer products that is computed as it is.
+const OUTER_NUMBERS: usize = 1 << 24;
 
 /// Output changes of the two models, a row a sample, first-order or measured.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +70,8 @@ pub struct Alphas {
 /// the ratios that `nulls.mispaired` gives.
 ///
 /// # Errors
-/// When the rows do not belong together, a number is not finite, or every sample is dead.
+/// When the rows do not belong together, a number is not finite, every sample is dead, or both the outputs and the samples
+/// are too many.
 pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamples) -> Result<Alphas, Error> {
     check(deviations, nulls, resamples.n_samples())?;
     let (white, black, own) = (lengths(deviations.white), lengths(deviations.black), lengths(deviations.black_own));
@@ -94,7 +99,11 @@ pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamp
 
     let ones: Array1<f64> = ratios.iter().map(|ratio| if ratio.is_some() { 1.0 } else { 0.0 }).collect();
     let weightings = [ones.clone(), ratios.iter().map(|ratio| ratio.unwrap_or(0.0)).collect()];
-    let pairs = OuterPairs::new((deviations.white, white.view()), (deviations.black, black.view()), ones);
+    // No rotation of the outputs changes the norms, so rows of very many are taken in as many coordinates as samples.
+    let is_large = deviations.white.ncols().saturating_mul(deviations.black.ncols()) > OUTER_NUMBERS;
+    let turned = |rows| if is_large { coordinates(rows) } else { Ok(CowArray::from(rows)) };
+    let (left, right) = (turned(deviations.white)?, turned(deviations.black)?);
+    let pairs = OuterPairs::new((left.view(), white.view()), (right.view(), black.view()), ones);
     let level = resamples.confidence().level;
     let shuffled = pairs.shuffled_norms(&weightings, nulls.sign, resamples);
     let estimates = pairs.norms_of_means(&weightings, resamples);

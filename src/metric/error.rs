@@ -24,10 +24,7 @@ pub enum Error {
          models respond to their input"
     )]
     AllDead,
-    #[error(
-        "{n_outputs} outputs are too many for a map between them to be fitted: at most {limit}, or as few samples; set \
-         max_samples to {limit}"
-    )]
+    #[error("{n_outputs} outputs of so many samples are too many; set max_samples to {limit}")]
     TooManyOutputs { n_outputs: usize, limit: usize },
     #[error(
         "the reference's Jacobians are all zero, so there are no gradients to match; use a probe set on which it \

@@ -255,6 +255,23 @@ fn both_routes_to_a_resampled_norm_agree() {
 }
 
 #[test]
+fn outputs_far_beyond_the_samples_are_taken_as_their_coordinates() {
+    let (white, black, own) = (normal((12, 3), 81), normal((12, 4), 82), normal((12, 4), 83));
+    // Each column 1,500 times over √1500: the same lengths and products.
+    let widened = |rows: &Array2<f64>| {
+        Array2::from_shape_fn((12, rows.ncols() * 1_500), |(row, i)| rows[[row, i / 1_500]] / 1_500_f64.sqrt())
+    };
+    let narrow = alphas_of(white.view(), black.view(), own.view());
+    let wide = alphas_of(widened(&white).view(), widened(&black).view(), widened(&own).view());
+    for (narrow, wide) in [(narrow.alpha1, wide.alpha1), (narrow.alpha2, wide.alpha2), (narrow.combined, wide.combined)]
+    {
+        close(wide.value, narrow.value, 1e-9);
+        close(wide.lower, narrow.lower, 1e-9);
+        close(wide.upper, narrow.upper, 1e-9);
+    }
+}
+
+#[test]
 fn dead_samples_leave_the_means_and_are_counted() {
     let (mut white, mut black, mut own) = (normal((30, 2), 4), normal((30, 3), 5), normal((30, 3), 6));
     let kept = |rows: &Array2<f64>| rows.slice(s![2.., ..]).to_owned();

@@ -146,7 +146,7 @@ fn autoencoder(name: &str) -> Model {
     let (encode, decode) = (format!("{name} encode"), format!("{name} decode"));
     let padded = [("pads", [1, 1, 1, 1].into())];
     Model::new(17)
-        .input("x", "n,3,16,16")
+        .input("x", "n,3,64,64")
         .weight(&encode, &[8, 3, 3, 3])
         .weight(&decode, &[3, 8, 3, 3])
         .node("Conv", &["x", &encode], &["h"], &padded)
@@ -162,14 +162,14 @@ fn dense_outputs_are_scored_without_their_jacobian() {
         std::fs::write(folder.path().join(format!("{name}.onnx")), autoencoder(name).bytes()).unwrap();
     }
     let scorer = scorer(vec![folder.path().to_owned(), repository("models")], Vec::new());
-    let samples = 12;
+    let samples = 8;
     let values_of = |i: usize| ((i as f32 * 0.37).sin() + 1.0) / 2.0;
     let request = |source: &str, reference: &str| PairRequest {
         source_model: source.to_owned(),
         reference_model: reference.to_owned(),
         probe: Probe::Inline(InlineDataset {
-            shape: vec![3, 16, 16],
-            samples: (0..samples * 768).map(values_of).collect(),
+            shape: vec![3, 64, 64],
+            samples: (0..samples * 3 * 64 * 64).map(values_of).collect(),
             labels: Vec::new(),
         }),
         options: options(),
