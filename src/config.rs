@@ -40,9 +40,9 @@ pub struct SourceArgs {
     /// Threads that run models [default: all cores]
     #[arg(long, value_name = "N", env = "TRANSFERSCORE_THREADS")]
     pub threads: Option<NonZeroUsize>,
-    /// Samples that pass through a model at once; never changes results
-    #[arg(long, value_name = "N", env = "TRANSFERSCORE_BATCH_SIZE", default_value_t = limits::BATCH_SAMPLES)]
-    pub batch_size: usize,
+    /// Samples that pass through models at once, over all threads; never changes results [default: 64 for each thread]
+    #[arg(long, value_name = "N", env = "TRANSFERSCORE_BATCH_SIZE")]
+    pub batch_size: Option<usize>,
 }
 
 /// Raw arguments: what one server may spend.
@@ -87,7 +87,7 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Threads that run models, 1 or more.
     pub threads: usize,
-    /// Samples that pass through a model at once; never changes results.
+    /// Samples that pass through models at once, over all threads; never changes results.
     pub batch_size: usize,
     /// Most samples of a probe set that one request uses, at least [`limits::MIN_SAMPLES`].
     pub sample_limit: usize,
@@ -120,7 +120,10 @@ impl ServeConfig {
     pub fn new(sources: SourceArgs, limits_of: LimitArgs, listen: SocketAddr) -> Result<Self, ConfigError> {
         existing("--models", &sources.models)?;
         existing("--datasets", &sources.datasets)?;
-        within("--batch-size", sources.batch_size as u64, 1, limits::MAX_BATCH_SAMPLES as u64)?;
+        let threads = sources.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        if let Some(samples) = sources.batch_size {
+            within("--batch-size", samples as u64, 1, limits::MAX_BATCH_SAMPLES as u64)?;
+        }
         within("--sample-limit", limits_of.sample_limit as u64, limits::MIN_SAMPLES as u64, u64::from(u32::MAX))?;
         within("--request-memory", limits_of.request_memory, 1, u64::MAX >> 20)?;
         within(
@@ -129,14 +132,13 @@ impl ServeConfig {
             1,
             limits::MAX_CONCURRENT_REQUESTS as u64,
         )?;
-        let threads = sources.threads.or_else(|| std::thread::available_parallelism().ok());
         Ok(ServeConfig {
             onnxruntime: RuntimeSearch::from_environment(sources.onnxruntime).find()?,
             models: sources.models,
             datasets: sources.datasets,
             listen,
-            threads: threads.map_or(1, NonZeroUsize::get),
-            batch_size: sources.batch_size,
+            threads,
+            batch_size: sources.batch_size.unwrap_or(threads.saturating_mul(limits::BATCH_SAMPLES)),
             sample_limit: limits_of.sample_limit,
             request_bytes: limits_of.request_memory << 20,
             concurrent_requests: limits_of.concurrent_requests,

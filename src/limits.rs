@@ -88,9 +88,9 @@ pub const STREAM_EVENTS: usize = 64;
 pub const STALL_SECONDS: u64 = 60;
 /// Bytes of one streamed chunk.
 pub const CHUNK_BYTES: usize = 1 << 20;
-/// Default of the samples that pass through a model at once.
+/// Default of the samples that pass through models at once, for each thread.
 pub const BATCH_SAMPLES: usize = 64;
-/// Most samples that may pass through a model at once.
+/// Most samples that may pass through models at once, where the operator says how many.
 pub const MAX_BATCH_SAMPLES: usize = 4_096;
 /// Compiled networks kept ready, in bytes of their model files; least recently used first out.
 pub const NETWORK_CACHE_BYTES: u64 = 1 << 30;

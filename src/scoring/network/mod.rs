@@ -300,12 +300,12 @@ fn compile(runtime: &Arc<Runtime>, name: &str, graph: &Graph) -> Result<Executab
         .map_err(|cause| Error::new(Reason::ModelExecutionFailed, format!("model `{name}`: {cause}")))
 }
 
-/// Rows that run together for samples of `n_inputs` values: enough to keep kernels busy, few enough that activations of
-/// an ordinary network stay within some hundred megabytes.
+/// Rows that run together for samples of `n_inputs` values: enough to keep kernels busy, few enough that what elementwise
+/// operators go through stays near the processor.
 fn tile_height(n_inputs: usize) -> usize {
     match n_inputs {
-        0..=4_096 => 64,
-        4_097..=65_536 => 16,
+        0..=1_024 => 64,
+        1_025..=65_536 => 16,
         _ => 4,
     }
 }
