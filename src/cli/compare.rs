@@ -6,7 +6,7 @@ use super::{
     Failure,
     attack_options::AttackArgs,
     json,
-    options::{ClientArgs, TaskMatrix},
+    options::{ClientArgs, ConfidenceArgs, TaskMatrix},
     progress,
     session::Session,
     table,
@@ -39,6 +39,8 @@ pub struct CompareArgs {
     #[command(flatten)]
     attack: AttackArgs,
     #[command(flatten)]
+    confidence: ConfidenceArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -50,7 +52,7 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
         max_samples: args.max_samples,
         attack: Some(args.attack.options()),
         seed: args.seed,
-        confidence: None,
+        confidence: Some(args.confidence.into()),
         cluster_by: args.cluster_by.map_or(0, |matrix| proto::TaskMatrix::from(matrix).into()),
         n_groups: args.groups,
     };

@@ -45,12 +45,25 @@ pub struct MethodArgs {
     /// Folds of the linear probe [default: 5]
     #[arg(long, value_name = "N")]
     pub folds: Option<u32>,
+    #[command(flatten)]
+    pub confidence: ConfidenceArgs,
+}
+
+/// How intervals are made.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct ConfidenceArgs {
     /// Coverage of the intervals [default: 0.95]
     #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
-    pub confidence: Option<f64>,
+    confidence: Option<f64>,
     /// Bootstrap resamples [default: 1000]
     #[arg(long, value_name = "N")]
-    pub resamples: Option<u32>,
+    resamples: Option<u32>,
+}
+
+impl From<ConfidenceArgs> for proto::Confidence {
+    fn from(args: ConfidenceArgs) -> Self {
+        proto::Confidence { level: args.confidence, resamples: args.resamples.unwrap_or_default() }
+    }
 }
 
 impl MethodArgs {
@@ -64,10 +77,6 @@ impl MethodArgs {
             ridge: self.ridge,
             folds: self.folds.unwrap_or_default(),
         }
-    }
-
-    pub fn confidence(&self) -> proto::Confidence {
-        proto::Confidence { level: self.confidence, resamples: self.resamples.unwrap_or_default() }
     }
 }
 

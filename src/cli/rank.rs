@@ -73,7 +73,7 @@ pub fn request(
         attack: Some(method.attack.options()),
         knowledge: Some(method.knowledge()),
         seed: method.seed,
-        confidence: Some(method.confidence()),
+        confidence: Some(method.confidence.into()),
         gradient_matching: Some(method.gradient_matching()),
         rank_by: by.map_or(0, |metric| proto::RankingMetric::from(metric).into()),
     }

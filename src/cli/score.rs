@@ -43,7 +43,7 @@ pub async fn run(args: ScoreArgs) -> Result<(), Failure> {
         attack: Some(args.method.attack.options()),
         knowledge: Some(args.method.knowledge()),
         seed: args.method.seed,
-        confidence: Some(args.method.confidence()),
+        confidence: Some(args.method.confidence.into()),
         gradient_matching: Some(args.method.gradient_matching()),
         theory_checks: args.theory.then_some(proto::TheoryOptions { smoothness: args.smoothness }),
     };

@@ -114,7 +114,9 @@ pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamp
             ..estimate
         });
     let (Some(alpha2), Some(combined)) = (estimates.next(), estimates.next()) else { return Err(Error::AllDead) };
-    Ok(Alphas { alpha1, alpha2, combined, n_dead_samples })
+    // A mean of unit products has a norm of at most 1; rounding goes beyond.
+    let [value, lower, upper] = [alpha2.value, alpha2.lower, alpha2.upper].map(|norm| norm.min(1.0));
+    Ok(Alphas { alpha1, alpha2: Estimate { value, lower, upper, ..alpha2 }, combined, n_dead_samples })
 }
 
 fn check(deviations: &Deviations<'_>, nulls: &Nulls<'_>, n_samples: usize) -> Result<(), Error> {

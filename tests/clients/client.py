@@ -39,6 +39,8 @@ class Checks:
         self.score_messages = importlib.import_module("transferscore.v1.scores_pb2")
         self.ranking_messages = importlib.import_module("transferscore.v1.ranking_pb2")
         self.attack_messages = importlib.import_module("transferscore.v1.attack_pb2")
+        self.adversarial_messages = importlib.import_module("transferscore.v1.adversarial_pb2")
+        self.compare_messages = importlib.import_module("transferscore.v1.compare_pb2")
         self.model_messages = importlib.import_module("transferscore.v1.model_pb2")
         score_services = importlib.import_module("transferscore.v1.transfer_score_pb2_grpc")
         model_services = importlib.import_module("transferscore.v1.model_pb2_grpc")
@@ -82,6 +84,28 @@ class Checks:
         values = [source.value.value for source in ranked]
         assert values == sorted(values, reverse=True) and all(map(math.isfinite, values)), values
 
+    def makes_adversarial_examples(self):
+        request = self.adversarial_messages.AttackRequest(
+            models=["digits-reference"], dataset="digits", max_samples=20,
+            attack=self.attack_messages.AttackOptions(method="ATTACK_METHOD_FGSM", norm="NORM_LINF", epsilons=[0.05, 0.2]),
+        )
+        events = list(self.scores.Attack(request))
+        assert events[-1].WhichOneof("event") == "summary", events[-1]
+        weak, strong = events[-1].summary.radii
+        assert weak.mean_loss < strong.mean_loss, events[-1]
+        chunks = [event.examples for event in events if event.WhichOneof("event") == "examples"]
+        assert all(max(chunk.linf_norms) <= chunk.epsilon + 1e-6 for chunk in chunks), chunks
+        assert sum(len(chunk.linf_norms) for chunk in chunks) == 40
+
+    def compares_tasks(self):
+        models = ["digits-0", "digits-50", "digits-100", "digits-reference"]
+        request = self.compare_messages.CompareTasksRequest(models=models, dataset="digits", max_samples=40)
+        *_, last = self.scores.CompareTasks(request)
+        rows = last.comparison.rows
+        assert [len(row.alpha1) for row in rows] == [4] * 4, rows
+        assert all(abs(row.alpha1[place].value - 1) < 1e-6 for place, row in enumerate(rows)), rows
+        assert len(last.comparison.merges) == 3, last
+
     def explains_a_bad_request(self):
         try:
             self.scores.TransferScore(self.request(attack=self.attack_messages.AttackOptions(epsilon=-1)))
@@ -100,6 +124,8 @@ class Checks:
             self.scores_a_pair,
             self.answers_the_same_bytes_again,
             self.ranks_sources,
+            self.makes_adversarial_examples,
+            self.compares_tasks,
             self.explains_a_bad_request,
         ]
 
