@@ -95,6 +95,7 @@ fn settings_are_checked_before_anything_starts() {
 
     let config = configure(&["--threads", "3", "--request-memory", "2"]).expect("a valid configuration");
     assert_eq!((config.threads, config.request_bytes, config.onnxruntime), (3, 2 << 20, library.clone()));
+    assert_eq!(config.batch_size, 3 * 64, "every thread has a tile");
     let both = configure(&["--models", &format!("{folder}:{folder}")]).expect("several folders in one argument");
     assert_eq!(both.models.len(), 3);
 
