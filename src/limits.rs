@@ -48,6 +48,11 @@ pub const SOURCES: usize = 1_000;
 pub const COMPARED_TASKS: usize = 64;
 /// Most sources of a ranking that are compared each with each.
 pub const COMPARED_SOURCES: usize = 100;
+/// Most scores that a request names to recommend from.
+pub const RECOMMENDED_SCORES: usize = 64;
+/// Sources that the resamples and permutations of all correlations of a ranking visit; beyond, there are fewer of them, but
+/// never fewer than [`MIN_RESAMPLES`].
+pub const AGREEMENT_VISITS: usize = 1 << 23;
 /// Default of the most samples of a probe set that one request uses.
 pub const SAMPLES: usize = 20_000;
 /// Fewest samples of a probe set: an interval of fewer means nothing.

@@ -141,6 +141,7 @@ def write_model(folder, network, classes, told_accuracy, target):
     summary = f"{describe(folder.name, classes, target)}, accuracy {100 * told_accuracy:.1f} %; trained on {LICENCE}"
     folder.joinpath("model.toml").write_text(
         f'summary = "{summary}"\n\n[output]\nkind = "logits"\nclasses = {json.dumps([str(c) for c in classes])}\n'
+        f"accuracy = {told_accuracy:.3f}\n"
     )
 
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::{
     Failure,
     options::{ClientArgs, MethodArgs},
-    rank, ranking_report,
+    rank,
     session::Session,
 };
-use crate::{config::SourceArgs, limits, report::ranking_html};
+use crate::config::SourceArgs;
 
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
@@ -37,11 +37,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     session.close().await?;
 
     rank::print(&ranked)?;
-    let report = ranking_report::of(&ranked, limits::DEFAULT_CONFIDENCE_LEVEL)
-        .ok_or_else(|| Failure::Work("no source fits the dataset, so there is nothing to report".to_owned()))?;
-    let html = ranking_html(&report).map_err(|error| Failure::Work(error.to_string()))?;
-    std::fs::write(&args.output, html)
-        .map_err(|error| Failure::Work(format!("cannot write {}: {error}", args.output.display())))?;
+    rank::write_report(&ranked, &args.output)?;
     let written = args.output.canonicalize().unwrap_or(args.output);
     println!("report: {}", written.display());
     Ok(())

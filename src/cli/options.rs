@@ -128,6 +128,7 @@ choice! {
         #[value(name = "function-matching-r2")]
         FunctionMatchingR2,
         LinearProbeAccuracy,
+        Recommended,
     }
     /// A matrix of a comparison of tasks.
     TaskMatrix { Alpha1, Alpha2, Combined, Affinity, }

@@ -1,11 +1,13 @@
 //! `rank`: many sources for one reference.
 
+use std::path::{Path, PathBuf};
+
 use comfy_table::Table;
 
 use super::{
     Failure, json,
     options::{ClientArgs, MethodArgs, RankingMetric},
-    progress,
+    progress, ranking_report,
     session::Session,
     table,
 };
@@ -15,6 +17,10 @@ use crate::transport::{
         self, RankSourcesRequest, RankSourcesResponse, Ranking, RankingRow, rank_sources_request::Probe,
         rank_sources_response::Event,
     },
+};
+use crate::{
+    limits,
+    report::{ranking_html, recommendation_sentence},
 };
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +37,13 @@ pub struct RankArgs {
     /// Metric to rank by [default: combined-reference-to-source]
     #[arg(long, value_name = "METRIC", value_enum)]
     by: Option<RankingMetric>,
+    /// Score that the recommendation is made of, by its path in the answer; repeat for several [default: those of
+    /// docs/metrics.md]
+    #[arg(long, value_name = "PATH")]
+    recommend_from: Vec<String>,
+    /// File for a report
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
@@ -46,7 +59,10 @@ pub struct Ranked {
 
 pub async fn run(args: RankArgs) -> Result<(), Failure> {
     let as_json = args.client.json;
-    let request = request(args.sources, args.reference, args.dataset, args.by, &args.method);
+    let request = RankSourcesRequest {
+        recommend_from: args.recommend_from,
+        ..request(args.sources, args.reference, args.dataset, args.by, &args.method)
+    };
     let session = Session::open(args.client).await?;
     let ranked = rank(&session.client, request, |event| match as_json {
         true => json::print("RankSourcesResponse", event),
@@ -54,7 +70,24 @@ pub async fn run(args: RankArgs) -> Result<(), Failure> {
     })
     .await?;
     session.close().await?;
-    if as_json { Ok(()) } else { print(&ranked) }
+    if !as_json {
+        print(&ranked)?;
+    }
+    match &args.report {
+        Some(file) => write_report(&ranked, file),
+        None => Ok(()),
+    }
+}
+
+/// Writes the page of a ranking.
+///
+/// # Errors
+/// When there is nothing to report, or the file cannot be written.
+pub fn write_report(ranked: &Ranked, file: &Path) -> Result<(), Failure> {
+    let report = ranking_report::of(ranked, limits::DEFAULT_CONFIDENCE_LEVEL)
+        .ok_or_else(|| Failure::Work("no source fits the dataset, so there is nothing to report".to_owned()))?;
+    let html = ranking_html(&report).map_err(|error| Failure::Work(error.to_string()))?;
+    std::fs::write(file, html).map_err(|error| Failure::Work(format!("cannot write {}: {error}", file.display())))
 }
 
 /// The request for a ranking by the arguments.
@@ -76,6 +109,7 @@ pub fn request(
         confidence: Some(method.confidence.into()),
         gradient_matching: Some(method.gradient_matching()),
         rank_by: by.map_or(0, |metric| proto::RankingMetric::from(metric).into()),
+        recommend_from: Vec::new(),
     }
 }
 
@@ -109,16 +143,26 @@ pub async fn rank(
     Err(ClientError::Incomplete.into())
 }
 
-/// The ranking, how well it agrees with the knowledge measures, and who was left out.
+/// The ranking, what is recommended, how well each score predicts what was measured, and who was left out.
 ///
 /// # Errors
 /// When standard output is closed.
 pub fn print(ranked: &Ranked) -> Result<(), Failure> {
     table::print(&ranking_table(ranked))?;
     let ranking = &ranked.ranking;
-    if let Some(correlations) = correlation_table(ranking) {
-        println!("Spearman's correlation over {} sources:", ranking.sources.len());
-        table::print(&correlations)?;
+    if let Some(recommendation) = &ranking.recommendation
+        && let Some(sentence) = recommendation_sentence(&ranking_report::recommendation(recommendation))
+    {
+        println!("{sentence}");
+        table::print(&recommendation_table(recommendation))?;
+    }
+    let mut measured: Vec<&str> = ranking.correlations.iter().map(|one| one.measured_transfer.as_str()).collect();
+    measured.dedup();
+    for transfer in measured {
+        let rows: Vec<&proto::Correlation> =
+            ranking.correlations.iter().filter(|one| one.measured_transfer == transfer).collect();
+        println!("{}, and what predicts it over the sources:", score_words(transfer));
+        table::print(&agreement_table(&rows))?;
     }
     for skipped in &ranking.skipped {
         eprintln!("left out {}: {}", skipped.source_model, skipped.reason);
@@ -126,34 +170,38 @@ pub fn print(ranked: &Ranked) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A row for each adversarial metric, a column for each knowledge measure that differs between the sources. The answer
-/// itself has Pearson's and Kendall's coefficients too.
-fn correlation_table(ranking: &proto::Ranking) -> Option<Table> {
-    let varying = |correlation: &&proto::Correlation| correlation.spearman.is_some();
-    let mut measures: Vec<&str> = Vec::new();
-    let mut metrics: Vec<&str> = Vec::new();
-    for correlation in ranking.correlations.iter().filter(varying) {
-        for (names, name) in
-            [(&mut measures, &correlation.knowledge_measure), (&mut metrics, &correlation.adversarial_metric)]
-        {
-            if !names.contains(&name.as_str()) {
-                names.push(name);
-            }
-        }
+fn recommendation_table(recommendation: &proto::Recommendation) -> Table {
+    let mut lines = table::with_columns(["place", "source", "share of others it is above", "best"]);
+    for source in &recommendation.sources {
+        lines.add_row([
+            source.rank.to_string(),
+            source.source_model.clone(),
+            table::interval(source.value.as_ref()),
+            table::probability(source.probability_best),
+        ]);
     }
-    if metrics.is_empty() {
-        return None;
-    }
-    let mut rows = table::with_columns(std::iter::once("").chain(measures.iter().copied()));
-    for metric in metrics {
-        let spearman = |measure: &&str| {
-            let same = |c: &&proto::Correlation| c.adversarial_metric == metric && c.knowledge_measure == *measure;
-            let value = ranking.correlations.iter().find(same).and_then(|correlation| correlation.spearman);
-            value.map_or_else(|| "-".to_owned(), table::number)
+    lines
+}
+
+/// A row for each score and baseline. The answer itself has Pearson's and Kendall's coefficients too.
+fn agreement_table(correlations: &[&proto::Correlation]) -> Table {
+    let columns = ["score", "sources", "Spearman", "by chance", "weighted Kendall", "regret at 1", "regret at 3"];
+    let mut lines = table::with_columns(columns);
+    for correlation in correlations {
+        let regret = |regret: &Option<proto::Regret>| {
+            regret.as_ref().map_or_else(|| "-".to_owned(), |regret| table::number(regret.absolute))
         };
-        rows.add_row(std::iter::once(metric.to_owned()).chain(measures.iter().map(spearman)));
+        lines.add_row([
+            score_words(&correlation.score),
+            correlation.n_sources.to_string(),
+            table::coefficient(correlation.spearman.as_ref()),
+            table::probability(correlation.spearman.as_ref().map(|found| found.p_value)),
+            table::coefficient(correlation.weighted_kendall.as_ref()),
+            regret(&correlation.regret_at_1),
+            regret(&correlation.regret_at_3),
+        ]);
     }
-    Some(rows)
+    lines
 }
 
 fn ranking_table(Ranked { rows, ranking }: &Ranked) -> Table {
@@ -171,6 +219,7 @@ fn ranking_table(Ranked { rows, ranking }: &Ranked) -> Table {
         "matching R2",
         "linear probe",
         "parameters",
+        "own task",
     ]);
     for source in &ranking.sources {
         let row = rows.iter().find(|row| row.source_model == source.source_model);
@@ -193,6 +242,7 @@ fn ranking_table(Ranked { rows, ranking }: &Ranked) -> Table {
             table::value(function.and_then(|fit| fit.r2.as_ref())),
             table::value(probe.and_then(|probe| probe.accuracy.as_ref())),
             knowledge.map_or_else(|| "-".to_owned(), |knowledge| table::magnitude(knowledge.n_parameters)),
+            knowledge.and_then(|knowledge| knowledge.clean_accuracy).map_or_else(|| "-".to_owned(), table::number),
         ]);
     }
     lines
@@ -204,13 +254,37 @@ pub fn words(metric: proto::RankingMetric) -> String {
         proto::RankingMetric::Unspecified => proto::RankingMetric::CombinedReferenceToSource,
         metric => metric,
     };
+    if metric == proto::RankingMetric::Recommended {
+        return RECOMMENDATION.to_owned();
+    }
     let name = metric.as_str_name().trim_start_matches("RANKING_METRIC_").to_lowercase();
-    for direction in ["reference_to_source", "source_to_reference"] {
+    for direction in DIRECTIONS {
         if let Some(metric) = name.strip_suffix(direction) {
             return format!("{}, {}", metric.trim_end_matches('_'), direction.replace('_', " "));
         }
     }
-    name.replace('_', " ")
+    spaced(&name)
+}
+
+/// The same from the path of a score's field, so that the two can be compared.
+pub fn score_words(path: &str) -> String {
+    let (message, name) = path.split_once('.').unwrap_or(("", path));
+    if DIRECTIONS.contains(&message) {
+        return format!("{}, {}", spaced(name), spaced(message));
+    }
+    match name {
+        "recommendation" => RECOMMENDATION.to_owned(),
+        "n_parameters" => "number of parameters".to_owned(),
+        "clean_accuracy" => "accuracy on its own task".to_owned(),
+        name => spaced(name),
+    }
+}
+
+const RECOMMENDATION: &str = "the recommendation";
+const DIRECTIONS: [&str; 2] = ["reference_to_source", "source_to_reference"];
+
+fn spaced(name: &str) -> String {
+    name.replace(['_', '.'], " ").replace("r2", "R²").replace("held out", "held-out")
 }
 
 #[cfg(test)]
@@ -223,8 +297,25 @@ mod tests {
             (proto::RankingMetric::Unspecified, "combined, reference to source"),
             (proto::RankingMetric::Alpha1SourceToReference, "alpha1, source to reference"),
             (proto::RankingMetric::LinearProbeAccuracy, "linear probe accuracy"),
+            (proto::RankingMetric::FunctionMatchingR2, "function matching R²"),
+            (proto::RankingMetric::Recommended, "the recommendation"),
         ] {
             assert_eq!(words(metric), expected);
+        }
+    }
+
+    #[test]
+    fn a_score_has_the_same_words_as_the_metric_that_ranks_by_it() {
+        for (path, expected) in [
+            ("reference_to_source.combined", "combined, reference to source"),
+            ("symmetric.tau1", "tau1"),
+            ("gradient_matching.explained", "explained"),
+            ("knowledge.function_matching.r2", "function matching R²"),
+            ("knowledge.affine_transfer.held_out_r2", "affine transfer held-out R²"),
+            ("knowledge.n_parameters", "number of parameters"),
+            ("recommendation", "the recommendation"),
+        ] {
+            assert_eq!(score_words(path), expected);
         }
     }
 }

@@ -1,24 +1,23 @@
 //! A ranking from the server as a [`RankingReport`].
 
-use super::rank::{Ranked, words};
-use crate::{
-    report::{RankingReport, ReportedModel, ReportedSource},
-    stats::{Estimate, ShuffledNull},
-    transport::proto::{self, RankedSource, RankingRow, TransferScoreResponse},
-};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
 
-/// The adversarial metric that the report sets against knowledge.
-const COMBINED: &str = "reference_to_source.combined";
+use super::rank::{Ranked, score_words, words};
+use crate::{
+    report::{
+        RankingReport, RecommendedPlace, ReportedModel, ReportedPoint, ReportedRecommendation, ReportedScore,
+        ReportedSource, ReportedTransfer,
+    },
+    stats::{Agreement, Coefficient, Estimate, ShuffledNull},
+    transport::proto::{self, Correlation, FILE_DESCRIPTOR_SET, RankedSource, RankingRow, TransferScoreResponse},
+};
 
 /// What the page tells of a ranking; `None` when the ranking has no source.
 pub fn of(ranked: &Ranked, confidence_level: f64) -> Option<RankingReport> {
     let Ranked { rows, ranking } = ranked;
     let provenance = rows.first()?.scores.as_ref()?.provenance.as_ref()?;
     let row_of = |source: &RankedSource| rows.iter().find(|row| row.source_model == source.source_model);
-    let spearman = |knowledge: &str| {
-        let mut pairs = ranking.correlations.iter();
-        pairs.find(|pair| pair.adversarial_metric == COMBINED && pair.knowledge_measure == knowledge)?.spearman
-    };
     Some(RankingReport {
         reference_model: model(provenance.reference_model.as_ref()),
         dataset: provenance.dataset.clone(),
@@ -28,8 +27,8 @@ pub fn of(ranked: &Ranked, confidence_level: f64) -> Option<RankingReport> {
         confidence_level: provenance.confidence.as_ref().and_then(|used| used.level).unwrap_or(confidence_level),
         sources: ranking.sources.iter().filter_map(|source| reported_source(source, row_of(source)?)).collect(),
         skipped: ranking.skipped.iter().map(|skipped| (skipped.source_model.clone(), skipped.reason.clone())).collect(),
-        spearman_linear_probe: spearman("knowledge.linear_probe.accuracy"),
-        spearman_function_matching: spearman("knowledge.function_matching.r2"),
+        recommendation: ranking.recommendation.as_ref().map(recommendation).unwrap_or_default(),
+        transfers: transfers(ranked),
         settings: settings(provenance),
     })
 }
@@ -45,11 +44,127 @@ fn reported_source(source: &RankedSource, row: &RankingRow) -> Option<ReportedSo
         value: estimate(source.value.as_ref()?),
         probability_best: source.probability_best,
         probability_above_next: source.probability_above_next,
-        combined: estimate(scores.reference_to_source.as_ref()?.combined.as_ref()?),
         linear_probe_accuracy: probe.map(estimate),
         function_matching_r2: matching.map(estimate),
         n_parameters: knowledge.n_parameters,
+        clean_accuracy: knowledge.clean_accuracy,
     })
+}
+
+/// What several scores recommend together.
+pub fn recommendation(recommendation: &proto::Recommendation) -> ReportedRecommendation {
+    let place = |source: &RankedSource| {
+        Some(RecommendedPlace {
+            name: source.source_model.clone(),
+            value: estimate(source.value.as_ref()?),
+            probability_best: source.probability_best,
+        })
+    };
+    ReportedRecommendation {
+        places: recommendation.sources.iter().filter_map(place).collect(),
+        scores: recommendation.scores.iter().map(|vote| (score_words(&vote.score), vote.weight)).collect(),
+        contenders: recommendation.contenders.clone(),
+        probability: recommendation.probability,
+    }
+}
+
+/// The measured transfers in the order of the answer; of each the scores, baselines last.
+fn transfers(Ranked { rows, ranking }: &Ranked) -> Vec<ReportedTransfer> {
+    // Messages whose fields can be read by their path.
+    let sources: Vec<(usize, &str, DynamicMessage)> = ranking
+        .sources
+        .iter()
+        .filter_map(|source| {
+            let row = rows.iter().find(|row| row.source_model == source.source_model)?;
+            Some((source.rank as usize, source.source_model.as_str(), readable(row.scores.as_ref()?)?))
+        })
+        .collect();
+    let mut transfers: Vec<(&str, ReportedTransfer)> = Vec::new();
+    for correlation in &ranking.correlations {
+        let path = correlation.measured_transfer.as_str();
+        let points = sources.iter().filter_map(|(rank, name, message)| {
+            let score = match correlation.kind() {
+                proto::MeasureKind::Recommendation => recommended_value(ranking, name)?,
+                _ => number(message, &correlation.score)?,
+            };
+            let transfer = number(message, path)?;
+            Some(ReportedPoint { rank: *rank, name: (*name).to_owned(), score, transfer })
+        });
+        let score = reported_score(correlation, points.collect());
+        match transfers.iter_mut().find(|(other, _)| *other == path) {
+            Some((_, transfer)) => transfer.scores.push(score),
+            None => transfers.push((path, ReportedTransfer { name: score_words(path), scores: vec![score] })),
+        }
+    }
+    transfers.iter_mut().for_each(|(_, transfer)| transfer.scores.sort_by_key(|score| score.is_baseline));
+    transfers.into_iter().map(|(_, transfer)| transfer).collect()
+}
+
+fn reported_score(correlation: &Correlation, points: Vec<ReportedPoint>) -> ReportedScore {
+    let regret = |regret: &Option<proto::Regret>| regret.as_ref().map(|regret| regret.absolute);
+    ReportedScore {
+        name: score_words(&correlation.score),
+        is_baseline: correlation.kind() == proto::MeasureKind::Baseline,
+        n_sources: correlation.n_sources as usize,
+        coefficients: agreement(correlation),
+        regret_at_1: regret(&correlation.regret_at_1),
+        regret_at_3: regret(&correlation.regret_at_3),
+        regret_at_random: regret(&correlation.regret_at_random),
+        probability_top_is_best: correlation.probability_top_is_best,
+        points,
+    }
+}
+
+fn agreement(correlation: &Correlation) -> Option<Agreement> {
+    let coefficient = |found: &Option<proto::Coefficient>| {
+        let found = found.as_ref()?;
+        Some(Coefficient { value: found.value, interval: found.lower.zip(found.upper), p_value: found.p_value })
+    };
+    Some(Agreement {
+        pearson: coefficient(&correlation.pearson)?,
+        spearman: coefficient(&correlation.spearman)?,
+        kendall: coefficient(&correlation.kendall)?,
+        weighted_kendall: coefficient(&correlation.weighted_kendall)?,
+        n_degenerate: correlation.n_degenerate_resamples as usize,
+    })
+}
+
+fn recommended_value(ranking: &proto::Ranking, name: &str) -> Option<Estimate> {
+    let mut places = ranking.recommendation.as_ref()?.sources.iter();
+    places.find(|place| place.source_model == name)?.value.as_ref().map(estimate)
+}
+
+fn readable(scores: &TransferScoreResponse) -> Option<DynamicMessage> {
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok()?;
+    let descriptor = pool.get_message_by_name("transferscore.v1.TransferScoreResponse")?;
+    DynamicMessage::decode(descriptor, scores.encode_to_vec().as_slice()).ok()
+}
+
+/// The number at a path of fields; `None` where one of them is absent or it is no number.
+fn number(message: &DynamicMessage, path: &str) -> Option<Estimate> {
+    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let field = message.descriptor().get_field_by_name(name)?;
+    if field.supports_presence() && !message.has_field(&field) {
+        return None;
+    }
+    match (&*message.get_field(&field), rest) {
+        (Value::Message(inner), Some(rest)) => number(inner, rest),
+        (Value::Message(inner), None) => with_interval(inner),
+        (Value::F64(value), None) => Some(Estimate::exact(*value)),
+        (Value::U64(value), None) => Some(Estimate::exact(*value as f64)),
+        _ => None,
+    }
+}
+
+/// A message with a value and, where it has them, the ends of its interval.
+fn with_interval(message: &DynamicMessage) -> Option<Estimate> {
+    let part = |name: &str| {
+        let field = message.descriptor().get_field_by_name(name)?;
+        let is_absent = field.supports_presence() && !message.has_field(&field);
+        if is_absent { None } else { message.get_field(&field).as_f64() }
+    };
+    let value = part("value")?;
+    Some(Estimate::of(value, part("lower").unwrap_or(value), part("upper").unwrap_or(value)))
 }
 
 fn model(model: Option<&proto::ModelReference>) -> ReportedModel {

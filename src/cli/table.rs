@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Row, Table, presets};
 
 use super::Failure;
-use crate::transport::proto::Estimate;
+use crate::transport::proto::{Coefficient, Estimate};
 
 /// An empty table with these column names.
 pub fn with_columns<'a>(columns: impl IntoIterator<Item = &'a str>) -> Table {
@@ -32,6 +32,17 @@ pub fn interval(estimate: Option<&Estimate>) -> String {
         Some(Estimate { value, lower, upper, .. }) => {
             format!("{} [{}, {}]", number(*value), number(*lower), number(*upper))
         }
+        None => "-".to_owned(),
+    }
+}
+
+/// "0.90 [0.42, 1.00]", without the interval where there is none; a dash where there is no coefficient.
+pub fn coefficient(coefficient: Option<&Coefficient>) -> String {
+    match coefficient {
+        Some(Coefficient { value, lower: Some(lower), upper: Some(upper), .. }) => {
+            format!("{value:.2} [{lower:.2}, {upper:.2}]")
+        }
+        Some(Coefficient { value, .. }) => format!("{value:.2}"),
         None => "-".to_owned(),
     }
 }

@@ -54,6 +54,8 @@ pub struct OutputManifest {
     /// Names of the classes in output order; may be empty.
     pub classes: Vec<String>,
     pub features: Features,
+    /// Share of unseen samples of its own task that the model gets right, 0..1; `None`: not said.
+    pub accuracy: Option<f64>,
 }
 
 /// Which tensor is read as the penultimate features.
@@ -105,6 +107,7 @@ struct RawOutput {
     kind: Option<OutputKind>,
     classes: Vec<String>,
     features: Option<String>,
+    accuracy: Option<f64>,
 }
 
 impl Manifest {
@@ -132,6 +135,7 @@ impl Manifest {
                 kind: raw.output.kind,
                 classes: classes(raw.output.classes).map_err(|problem| wrong("output.classes", problem))?,
                 features: features(raw.output.features).map_err(|problem| wrong("output.features", problem))?,
+                accuracy: accuracy(raw.output.accuracy).map_err(|problem| wrong("output.accuracy", problem))?,
             },
         })
     }
@@ -201,5 +205,12 @@ fn features(features: Option<String>) -> Result<Features, String> {
         Some(name) if name == "auto" => Ok(Features::Auto),
         Some(name) if name.trim().is_empty() => Err("is empty; name a tensor, or \"auto\"".to_owned()),
         Some(name) => Ok(Features::Tensor(name)),
+    }
+}
+
+fn accuracy(accuracy: Option<f64>) -> Result<Option<f64>, String> {
+    match accuracy {
+        Some(share) if !(0.0..=1.0).contains(&share) => Err(format!("is {share}; give a share from 0 to 1")),
+        accuracy => Ok(accuracy),
     }
 }

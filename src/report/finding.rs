@@ -1,7 +1,7 @@
 //! What a ranking says, in plain words and numbers that a person reads.
 
-use super::{RankingReport, ReportedSource};
-use crate::stats::Estimate;
+use super::{RankingReport, ReportedSource, ReportedTransfer, recommendation};
+use crate::stats::{Coefficient, Estimate};
 
 /// What every reader of a ranking should know, whatever it says.
 pub const CAVEATS: &[&str] = &[
@@ -10,7 +10,11 @@ pub const CAVEATS: &[&str] = &[
     "Intervals tell how much the numbers depend on which samples were drawn. They do not cover how the models happened \
      to be trained, nor the choice of the reference.",
     "Smooth models make small attack effects: adversarial metrics reflect smoothness as well as shared knowledge.",
-    "The number of parameters is shown because a ranking by size alone beats many scores.",
+    "The number of parameters and the accuracy on the source's own task are shown because a ranking by them alone beats many \
+     scores.",
+    "A recommendation combines scores; it is as good as they are. That they agree does not make them right.",
+    "Of many scores some agree with the measured transfer by chance. Which one does here says little about which one will for \
+     other sources or another task.",
     "Chance is the larger of two levels: what unrelated models give at this number of samples, and what is left when the \
      pairing of samples is shuffled. A value whose interval reaches down to it shows nothing.",
 ];
@@ -22,6 +26,8 @@ const FEW_SOURCES: usize = 5;
 
 /// A share of resamples from which on a lead counts as certain.
 const SURE: f64 = 0.95;
+/// The largest share of permutations that count as more than chance.
+const BY_CHANCE: f64 = 0.05;
 
 /// The finding, most important sentence first.
 pub fn sentences(report: &RankingReport) -> Vec<String> {
@@ -46,20 +52,8 @@ pub fn sentences(report: &RankingReport) -> Vec<String> {
         ));
     }
     sentences.extend(above_chance(&report.sources));
-    let counted = |has: fn(&&ReportedSource) -> bool| report.sources.iter().filter(has).count();
-    let measures = [
-        (
-            "linear-probe accuracy",
-            report.spearman_linear_probe,
-            counted(|source| source.linear_probe_accuracy.is_some()),
-        ),
-        (
-            "function-matching R²",
-            report.spearman_function_matching,
-            counted(|source| source.function_matching_r2.is_some()),
-        ),
-    ];
-    sentences.extend(measures.into_iter().filter_map(|(measure, spearman, n)| Some(agreement(measure, spearman?, n))));
+    sentences.extend(recommendation::sentence(&report.recommendation));
+    sentences.extend(report.transfers.first().and_then(|transfer| prediction(&report.metric, transfer)));
     sentences
 }
 
@@ -67,13 +61,12 @@ fn leader(report: &RankingReport, best: &ReportedSource, n_sources: usize) -> St
     let among =
         if n_sources == 1 { "is the only source ranked".to_owned() } else { format!("leads {n_sources} sources") };
     format!(
-        "{} {among} by {}: {} ({} % interval {} to {}).",
+        "{} {among} by {}: {} ({} % interval {}).",
         best.model.name,
         report.metric,
         number(best.value.value),
         percent(report.confidence_level),
-        number(best.value.lower),
-        number(best.value.upper)
+        span(best.value.lower, best.value.upper)
     )
 }
 
@@ -103,20 +96,42 @@ fn above_chance(sources: &[ReportedSource]) -> Option<String> {
     }
 }
 
-fn agreement(measure: &str, spearman: f64, n_sources: usize) -> String {
-    let numbers = format!("Spearman {spearman:.2} over {n_sources} sources");
+/// How well the score that the sources are ranked by predicts a measured transfer, and whether a baseline does as well.
+fn prediction(metric: &str, transfer: &ReportedTransfer) -> Option<String> {
+    let score = transfer.scores.iter().find(|score| score.name == metric)?;
+    let Coefficient { value, p_value, .. } = score.spearman()?;
+    let (name, n_sources) = (&transfer.name, score.n_sources);
+    let numbers = format!("Spearman {value:.2} over {n_sources} sources");
     if n_sources < FEW_SOURCES {
-        return format!(
-            "Whether the combined score predicts {measure} cannot be told from so few sources ({numbers})."
-        );
+        return Some(format!("Whether {metric} predicts {name} cannot be told from so few sources ({numbers})."));
     }
-    let verdict = match spearman {
+    if p_value > BY_CHANCE {
+        let share = probability(p_value);
+        return Some(format!(
+            "Whether {metric} predicts {name} cannot be told from these sources: {numbers}, and chance alone is as far \
+             from 0 in {share} of their orders."
+        ));
+    }
+    let verdict = match value {
         rho if rho >= 0.7 => "goes well together with",
         rho if rho >= 0.3 => "partly goes together with",
         rho if rho > -0.3 => "says little about",
         _ => "runs against",
     };
-    format!("Over these sources the combined score {verdict} {measure} ({numbers}).")
+    let baselines = transfer.scores.iter().filter(|score| score.is_baseline);
+    let baselines = baselines.filter_map(|score| Some((score.spearman()?.value, &score.name)));
+    let best = baselines.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(found, _)| value > 0.0 && *found >= value);
+    let baseline = best.map_or(String::new(), |(found, name)| {
+        format!(" So does what knows nothing of the task: {name} (Spearman {found:.2}).")
+    });
+    Some(format!("Over these sources {metric} {verdict} {name} ({numbers}).{baseline}"))
+}
+
+/// Why coefficients over so few sources are not to be believed; `None` where there are enough.
+pub fn too_few(n_sources: usize) -> Option<&'static str> {
+    (n_sources < FEW_SOURCES).then_some(
+        "So few sources agree perfectly with many a score by chance alone: these numbers are shown, and mean next to nothing.",
+    )
 }
 
 /// The level that a value must exceed to mean anything.
@@ -137,6 +152,11 @@ pub fn number(value: f64) -> String {
         size if size >= 0.000_995 => format!("{value:.4}"),
         _ => format!("{value:.1e}"),
     }
+}
+
+/// Both ends of an interval.
+pub fn span(lower: f64, upper: f64) -> String {
+    format!("{} to {}", number(lower), number(upper))
 }
 
 /// A share as a percentage without needless decimals.
@@ -164,7 +184,8 @@ pub fn count(n: u64) -> String {
     }
 }
 
-fn list(names: &[&str]) -> String {
+/// Names in a sentence, the first few.
+pub fn list(names: &[&str]) -> String {
     match names {
         [] => String::new(),
         [only] => (*only).to_owned(),

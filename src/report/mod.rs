@@ -3,12 +3,22 @@
 //! Not a transport: it knows nothing of messages; who has a ranking fills in a [`RankingReport`]. The same report gives
 //! the same bytes: nothing here reads a clock. Every text is escaped.
 
+mod agreement;
 mod finding;
+mod recommendation;
 mod scatter;
 
 use askama::Template;
 
+pub use agreement::{ReportedPoint, ReportedScore, ReportedTransfer};
+pub use recommendation::{RecommendedPlace, ReportedRecommendation};
+
 use crate::stats::Estimate;
+
+/// What a recommendation says, in plain words; `None` where there is none.
+pub fn recommendation_sentence(recommendation: &ReportedRecommendation) -> Option<String> {
+    recommendation::sentence(recommendation)
+}
 
 /// What the page needs to know of a ranking.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,10 +37,9 @@ pub struct RankingReport {
     pub sources: Vec<ReportedSource>,
     /// Sources that could not be ranked, and why.
     pub skipped: Vec<(String, String)>,
-    /// How the sources' `combined` agrees in order with linear-probe accuracy.
-    pub spearman_linear_probe: Option<f64>,
-    /// How the sources' `combined` agrees in order with function-matching R².
-    pub spearman_function_matching: Option<f64>,
+    pub recommendation: ReportedRecommendation,
+    /// What was measured of transfer, and how well each score predicts it; the most believed first.
+    pub transfers: Vec<ReportedTransfer>,
     /// What else is needed to repeat the ranking, as name and value: attack, seed, provider, version.
     pub settings: Vec<(String, String)>,
 }
@@ -55,13 +64,13 @@ pub struct ReportedSource {
     pub probability_best: Option<f64>,
     /// How probable it is that it is above the next source, 0..1.
     pub probability_above_next: Option<f64>,
-    /// Adversarial transferability, combined, reference → source.
-    pub combined: Estimate,
     /// 0..1.
     pub linear_probe_accuracy: Option<Estimate>,
     /// At most 1.
     pub function_matching_r2: Option<Estimate>,
     pub n_parameters: u64,
+    /// On the source's own task, 0..1.
+    pub clean_accuracy: Option<f64>,
 }
 
 /// Why there is no page.
@@ -78,20 +87,21 @@ pub enum ReportError {
 /// # Errors
 /// Only where a template or a chart fails, which no input makes them do.
 pub fn ranking_html(report: &RankingReport) -> Result<String, ReportError> {
-    let axis = BarAxis::of(&report.sources);
-    let accuracy = |source: &ReportedSource| source.linear_probe_accuracy.clone();
-    let r2 = |source: &ReportedSource| source.function_matching_r2.clone();
-    let charts = [
-        Chart::draw(report, "linear-probe accuracy", accuracy, report.spearman_linear_probe)?,
-        Chart::draw(report, "function-matching R²", r2, report.spearman_function_matching)?,
-    ];
+    let axis = BarAxis::of(report.sources.iter().map(|source| &source.value));
     let page = Page {
         report,
         dataset: if report.dataset.is_empty() { "samples sent with the request" } else { &report.dataset },
         level: finding::percent(report.confidence_level),
         finding: finding::sentences(report),
         rows: report.sources.iter().map(|source| Row::new(source, &axis)).collect(),
-        charts: charts.into_iter().flatten().collect(),
+        recommended: recommendation::Section::new(&report.recommendation),
+        transfers: report
+            .transfers
+            .iter()
+            .filter(|transfer| !transfer.scores.is_empty())
+            .enumerate()
+            .map(|(index, transfer)| agreement::Section::new(transfer, report.confidence_level, index == 0))
+            .collect::<Result<_, _>>()?,
         caveats: finding::CAVEATS,
     };
     Ok(page.render()?)
@@ -105,7 +115,8 @@ struct Page<'a> {
     level: String,
     finding: Vec<String>,
     rows: Vec<Row<'a>>,
-    charts: Vec<Chart>,
+    recommended: Option<recommendation::Section<'a>>,
+    transfers: Vec<agreement::Section<'a>>,
     caveats: &'static [&'static str],
 }
 
@@ -122,6 +133,7 @@ struct Row<'a> {
     linear_probe: String,
     function_matching: String,
     n_parameters: String,
+    clean_accuracy: String,
 }
 
 /// Places along a bar, in percent of its length.
@@ -139,12 +151,6 @@ struct BarAxis {
     high: f64,
 }
 
-struct Chart {
-    svg: String,
-    title: String,
-    caption: String,
-}
-
 impl<'a> Row<'a> {
     fn new(source: &'a ReportedSource, axis: &BarAxis) -> Row<'a> {
         let value = &source.value;
@@ -155,29 +161,33 @@ impl<'a> Row<'a> {
             name: &source.model.name,
             short_digest: digest.get(..12).unwrap_or(digest),
             value: finding::number(value.value),
-            interval: format!("{} to {}", finding::number(value.lower), finding::number(value.upper)),
+            interval: finding::span(value.lower, value.upper),
             chance: finding::chance(value).map_or("–".to_owned(), finding::number),
             best: source.probability_best.map_or("–".to_owned(), finding::probability),
-            bar: Bar {
-                lower: axis.percent(value.lower),
-                width: axis.width(value.lower, value.upper),
-                value: axis.percent(value.value),
-                chance: finding::chance(value).map(|chance| axis.percent(chance)),
-                zero: axis.percent(0.0),
-            },
+            bar: Bar::new(value, axis),
             linear_probe: optional(source.linear_probe_accuracy.as_ref()),
             function_matching: optional(source.function_matching_r2.as_ref()),
             n_parameters: finding::count(source.n_parameters),
+            clean_accuracy: source.clean_accuracy.map_or("–".to_owned(), finding::number),
+        }
+    }
+}
+
+impl Bar {
+    fn new(value: &Estimate, axis: &BarAxis) -> Bar {
+        Bar {
+            lower: axis.percent(value.lower),
+            width: axis.width(value.lower, value.upper),
+            value: axis.percent(value.value),
+            chance: finding::chance(value).map(|chance| axis.percent(chance)),
+            zero: axis.percent(0.0),
         }
     }
 }
 
 impl BarAxis {
-    fn of(sources: &[ReportedSource]) -> BarAxis {
-        let ends = sources.iter().flat_map(|source| {
-            let e = &source.value;
-            [e.lower, e.value, e.upper, finding::chance(e).unwrap_or(0.0)]
-        });
+    fn of<'a>(values: impl Iterator<Item = &'a Estimate>) -> BarAxis {
+        let ends = values.flat_map(|e| [e.lower, e.value, e.upper, finding::chance(e).unwrap_or(0.0)]);
         // Zero belongs to every axis: a bar that starts elsewhere overstates differences.
         let (low, high) =
             ends.filter(|end| end.is_finite()).fold((0.0f64, 0.0f64), |(low, high), end| (low.min(end), high.max(end)));
@@ -196,41 +206,5 @@ impl BarAxis {
 
     fn width(&self, lower: f64, upper: f64) -> String {
         format!("{:.2}%", (self.place(upper) - self.place(lower)).max(0.0))
-    }
-}
-
-impl Chart {
-    /// `None` where fewer than two sources have the measure: there is nothing to compare.
-    fn draw(
-        report: &RankingReport,
-        measure: &str,
-        knowledge: impl Fn(&ReportedSource) -> Option<Estimate>,
-        spearman: Option<f64>,
-    ) -> Result<Option<Chart>, ReportError> {
-        let points: Vec<scatter::Point<'_>> = report
-            .sources
-            .iter()
-            .filter_map(|source| {
-                let point = scatter::Point {
-                    rank: source.rank,
-                    name: &source.model.name,
-                    x: source.combined.clone(),
-                    y: knowledge(source)?,
-                };
-                point.is_finite().then_some(point)
-            })
-            .collect();
-        if points.len() < 2 {
-            return Ok(None);
-        }
-        let svg = scatter::draw(&points, "adversarial transferability (combined)", measure)?;
-        let agreement = spearman.map_or(String::new(), |rho| format!(" Spearman correlation {rho:.2}."));
-        let caption = format!(
-            "Each of {} sources: how well the reference's attacks carry over to it, against its {measure}. Lines are \
-             {} % intervals, numbers are ranks.{agreement}",
-            points.len(),
-            finding::percent(report.confidence_level),
-        );
-        Ok(Some(Chart { svg, title: format!("Adversarial transferability and {measure}"), caption }))
     }
 }

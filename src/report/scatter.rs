@@ -17,14 +17,14 @@ use super::ReportError;
 use crate::stats::Estimate;
 
 /// A source in the plot.
-pub struct Point<'a> {
+pub struct Point {
     pub rank: usize,
-    pub name: &'a str,
+    pub name: String,
     pub x: Estimate,
     pub y: Estimate,
 }
 
-impl Point<'_> {
+impl Point {
     /// Whether it can be drawn.
     pub fn is_finite(&self) -> bool {
         [&self.x, &self.y].into_iter().all(|e| e.value.is_finite() && e.lower.is_finite() && e.upper.is_finite())
@@ -70,7 +70,7 @@ type Plane<'a> = ChartContext<
 ///
 /// # Errors
 /// Only where the drawing library fails.
-pub fn draw(points: &[Point<'_>], x_label: &str, y_label: &str) -> Result<String, ReportError> {
+pub fn draw(points: &[Point], x_label: &str, y_label: &str) -> Result<String, ReportError> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -86,7 +86,7 @@ type DrawResult =
 
 fn draw_plot<'a>(
     area: &DrawingArea<SVGBackend<'a>, Shift>,
-    points: &[Point<'_>],
+    points: &[Point],
     x_label: &str,
     y_label: &str,
 ) -> DrawResult {
@@ -119,7 +119,7 @@ fn draw_plot<'a>(
 }
 
 /// Writes each point's label where it touches no point, interval or other label; where no place is free, the rank alone.
-fn draw_labels<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, plane: &Plane<'a>, points: &[Point<'_>]) -> DrawResult {
+fn draw_labels<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, plane: &Plane<'a>, points: &[Point]) -> DrawResult {
     let dots: Vec<(i32, i32)> =
         points.iter().map(|point| plane.backend_coord(&(point.x.value, point.y.value))).collect();
     let mut taken: Vec<Rectangle> = Vec::with_capacity(4 * points.len());
@@ -132,7 +132,7 @@ fn draw_labels<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, plane: &Plane<'a>,
     }
     for (point, &dot) in points.iter().zip(&dots) {
         let rank = point.rank.to_string();
-        let full = format!("{rank} {}", shorten(point.name));
+        let full = format!("{rank} {}", shorten(&point.name));
         let texts = if points.len() <= MOST_NAMES { vec![full, rank.clone()] } else { vec![rank.clone()] };
         let free = texts.into_iter().find_map(|text| {
             let places = places(dot, &text);

@@ -51,6 +51,7 @@ pub fn scores(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Kn
         affine_transfer: None,
         linear_probe: None,
         n_parameters: source.n_parameters(),
+        clean_accuracy: source.clean_accuracy(),
         skipped: Vec::new(),
     };
     for measure in MEASURES {

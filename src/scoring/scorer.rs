@@ -184,6 +184,7 @@ impl Scoring for Scorer {
             probe: request.probe.clone(),
             options: request.options.clone(),
             rank_by: RankingMetric::CombinedReferenceToSource,
+            recommend_from: Vec::new(),
         };
         let survey = self.survey(&ranking, "source_model")?;
         let rows = survey.run(&self.runtime, &self.answers, cancel, &mut |_| ())?;
@@ -199,13 +200,10 @@ impl Scoring for Scorer {
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
         cancel: &Cancel,
     ) -> Result<Ranking> {
+        ranking::check(request)?;
         let survey = self.survey(request, "source_models")?;
         let rows = survey.run(&self.runtime, &self.answers, cancel, on_event)?;
-        let sources = ranking::ranked(&rows, request.rank_by)?;
-        let probability_above = ranking::probabilities(&sources);
-        let correlations = ranking::correlations(&rows);
-        let skipped = survey.skipped;
-        Ok(Ranking { rank_by: request.rank_by, sources, probability_above, correlations, skipped })
+        ranking::ranking(&rows, request, survey.skipped, cancel)
     }
 
     fn compare(

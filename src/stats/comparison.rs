@@ -5,6 +5,9 @@
 
 use super::Estimate;
 
+/// What sums of shares miss by rounding.
+const ROUNDING: f64 = 1e-12;
+
 /// The probability that `a` is above `b`: the share of resamples on which it is, ties counting half. 0..1.
 ///
 /// `None` where the replicates were dropped, are not of the same number of resamples, or have no resample in common.
@@ -53,4 +56,18 @@ pub fn probability_best(estimates: &[Estimate]) -> Option<Vec<f64>> {
         best.for_each(|(share, _)| *share += 1.0 / n_ties);
     }
     (count > 0).then(|| shares.into_iter().map(|share| share / count as f64).collect())
+}
+
+/// The sources among which the best one is with the given probability: the fewest, most probable first, whose probabilities
+/// of being best add up to it. Indices, in that order; ties keep the order given.
+pub fn contenders(probability_best: &[f64], probability: f64) -> Vec<usize> {
+    let mut order: Vec<(usize, f64)> = probability_best.iter().copied().enumerate().collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut reached = 0.0;
+    let needed = order.iter().take_while(|(_, share)| {
+        let is_needed = reached < probability - ROUNDING;
+        reached += share;
+        is_needed
+    });
+    needed.map(|(index, _)| *index).collect()
 }

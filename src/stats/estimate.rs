@@ -70,6 +70,11 @@ impl Estimate {
         Estimate { value, lower, upper, null_floor: None, shuffled: None, replicates: Replicates::none() }
     }
 
+    /// A number that does not depend on the samples.
+    pub const fn exact(value: f64) -> Self {
+        Estimate::of(value, value, value)
+    }
+
     /// The same without what the interval was made from.
     #[must_use]
     pub fn without_replicates(self) -> Self {
@@ -104,4 +109,22 @@ pub fn quantile(ascending: &[f64], share: f64) -> Option<f64> {
     let below = position.floor() as usize;
     let (low, high) = (*ascending.get(below)?, *ascending.get((below + 1).min(last))?);
     Some(low + (high - low) * (position - below as f64))
+}
+
+/// Percentile interval of a value from its replicates: the central share `level` of them.
+///
+/// Where the few or skewed replicates leave the value outside, the nearer end moves to it. Replicates that are not finite are
+/// left out; without any, the interval is the value.
+pub fn interval(value: f64, replicates: Vec<f64>, level: f64) -> (f64, f64) {
+    let replicates = ascending(replicates);
+    let tail = (1.0 - level) / 2.0;
+    let end = |share| quantile(&replicates, share).unwrap_or(value);
+    (end(tail).min(value), end(1.0 - tail).max(value))
+}
+
+/// The finite ones of some values, in ascending order.
+pub fn ascending(mut values: Vec<f64>) -> Vec<f64> {
+    values.retain(|value| value.is_finite());
+    values.sort_by(f64::total_cmp);
+    values
 }

@@ -2,25 +2,33 @@
 //!
 //! Pure: no I/O, no clock, no global randomness. The same inputs and seed give the same bits, whatever the thread count.
 
+mod aggregation;
+mod agreement;
 mod clustering;
 mod comparison;
 mod correlation;
 mod decomposition;
 mod error;
 mod estimate;
+mod pairs;
 mod product;
 mod random;
+mod regret;
 mod resampling;
 
+pub use aggregation::{Ballot, mean_share_below};
+pub use agreement::{Agreement, Coefficient, ENUMERATED_SOURCES, INTERVAL_SOURCES, SourceDraws};
 pub use clustering::{Merge, flat_groups, ward};
-pub use comparison::{probabilities_above, probability_above, probability_best};
-pub use correlation::{kendall, pearson, spearman};
+pub use comparison::{contenders, probabilities_above, probability_above, probability_best};
+pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall};
 pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue};
 pub use error::Error;
 pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};
+pub use pairs::Pairs;
 pub(crate) use product::accumulate_product;
 pub use product::{product, project_out};
 pub use random::{
     Purpose, below, cyclic_permutation, permutation, random_sign, standard_normal, stream, unit_interval,
 };
+pub use regret::{Regret, regret};
 pub use resampling::Resamples;

@@ -36,6 +36,10 @@ pub enum Purpose {
     InputDiversity = 20,
     /// Direction of a step where the gradient is zero; index: sample.
     RandomDirection = 21,
+    /// Permutations of measured values over sources; index: permutation.
+    SourcePermutation = 30,
+    /// Weights of the scores that a recommendation is made of; index: resample.
+    ScoreWeights = 31,
 }
 
 /// The stream of a purpose and an index (below 2⁵⁶) under a seed.

@@ -7,7 +7,11 @@ use std::ops::{Range, RangeInclusive};
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, parallel::prelude::*, s};
 
-use super::{Confidence, Error, Estimate, Purpose, Replicates, accumulate_product, below, estimate::quantile, stream};
+use super::{
+    Confidence, Error, Estimate, Purpose, Replicates, accumulate_product, below,
+    estimate::{ascending, interval, quantile},
+    stream,
+};
 
 /// Numbers of a block of counts, features or means that exist at once.
 const BLOCK_NUMBERS: usize = 1 << 21;
@@ -67,6 +71,11 @@ impl Resamples {
     /// The seed that the resamples were drawn with; the nulls of the metrics use it too.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// How often each resample drew each sample, (resamples, samples).
+    pub fn counts(&self) -> ArrayView2<'_, u8> {
+        self.counts.view()
     }
 
     /// The counts in order, a block of resamples at a time, restricted to the samples `kept`: (resamples, kept).
@@ -188,10 +197,7 @@ impl Resamples {
     /// finite (a resample without a usable sample) are left out; without any, the interval is the value.
     pub fn percentile(&self, value: f64, replicates: Vec<f64>) -> Estimate {
         let kept = Replicates::new(&replicates);
-        let replicates = ascending(replicates);
-        let tail = (1.0 - self.confidence.level) / 2.0;
-        let lower = quantile(&replicates, tail).unwrap_or(value).min(value);
-        let upper = quantile(&replicates, 1.0 - tail).unwrap_or(value).max(value);
+        let (lower, upper) = interval(value, replicates, self.confidence.level);
         Estimate { replicates: kept, ..Estimate::of(value, lower, upper) }
     }
 
@@ -208,10 +214,4 @@ impl Resamples {
         }
         self.percentile(value, replicates)
     }
-}
-
-fn ascending(mut replicates: Vec<f64>) -> Vec<f64> {
-    replicates.retain(|value| value.is_finite());
-    replicates.sort_by(f64::total_cmp);
-    replicates
 }

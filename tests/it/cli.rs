@@ -72,7 +72,19 @@ async fn answers_are_tables_for_people() {
             &["score", "source", "ok", "--dataset", "digits"],
             &["combined, reference to source", "0.250 [0.250, 0.250]", "0.200", "linear probe, accuracy"],
         ),
-        (&["rank", "--reference", "ok", "--dataset", "digits", "first", "second"], &["first", "second", "0.250"]),
+        (
+            &["rank", "--reference", "ok", "--dataset", "digits", "first", "second"],
+            &[
+                "first",
+                "second",
+                "0.250",
+                "Recommended: first. By one score it is the best in 75 % of resamples.",
+                "linear probe accuracy, and what predicts it over the sources:",
+                "combined, reference to source",
+                "0.90 [0.40, 1.00]",
+                "0.020",
+            ],
+        ),
         (
             &["compare", "ok", "other", "third", "--dataset", "digits"],
             &["third", "0.500", "affinity", "0.250", "ok, other"],
@@ -150,6 +162,22 @@ async fn refusals_are_one_line_and_code_1() {
         let output = run_against(&running, arguments).await;
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), error), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_ranking_is_reported_as_a_page() {
+    let running = Running::start(Fake::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("report.html");
+    let arguments = ["rank", "--reference", "ok", "--dataset", "digits", "first", "second", "--by", "recommended"];
+    let output = run_against(&running, &[&arguments[..], &["--report", file.to_str().unwrap()]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(file).expect("the page");
+    for part in
+        ["ranked by the recommendation", "Recommended: first", "What predicts linear probe accuracy?", "<figure>"]
+    {
+        assert!(page.contains(part), "lacks {part:?}");
     }
 }
 

@@ -200,6 +200,7 @@ fn a_manifest_is_read_as_documented() {
         kind = "embedding"
         classes = ["cat", "dog"]
         features = "pool"
+        accuracy = 0.93
     "#;
     let manifest = Manifest::parse("model.toml", text.as_bytes()).unwrap();
     assert_eq!(manifest.summary, "CIFAR-10, CC0");
@@ -209,6 +210,7 @@ fn a_manifest_is_read_as_documented() {
     assert_eq!(manifest.output.kind, Some(OutputKind::Embedding));
     assert_eq!(manifest.output.classes, ["cat", "dog"]);
     assert_eq!(manifest.output.features, Features::Tensor("pool".to_owned()));
+    assert_eq!(manifest.output.accuracy, Some(0.93));
     // A mean without deviations, and the reverse, leave the other neutral.
     let half = |text: &str| Manifest::parse("f", text.as_bytes()).unwrap().input.normalisation.unwrap();
     assert_eq!(half("[input]\nmean = [0.5, 0.25]").std, [1.0, 1.0]);
@@ -218,7 +220,7 @@ fn a_manifest_is_read_as_documented() {
 
 #[test]
 fn a_bad_manifest_names_file_key_and_mend() {
-    let expected: [(&[u8], &str); 14] = [
+    let expected: [(&[u8], &str); 16] = [
         (b"\xff", "f.toml: not UTF-8"),
         (b"summary = 'a'\n[input", "f.toml, line 2:"),
         (b"[input]\nsizes = [1, 2]", "f.toml, line 2: unknown field `sizes`"),
@@ -233,6 +235,8 @@ fn a_bad_manifest_names_file_key_and_mend() {
         (b"[input]\nmean = []", "input.mean has 0 values"),
         (b"[input]\nstd = [0.0]", "input.std contains 0; give positive numbers"),
         (b"[output]\nclasses = ['a', ' ']", "output.classes has an empty name at place 1"),
+        (b"[output]\naccuracy = 93.0", "output.accuracy is 93; give a share from 0 to 1"),
+        (b"[output]\naccuracy = nan", "output.accuracy is NaN; give a share"),
     ];
     for (text, part) in expected {
         let message = Manifest::parse("f.toml", text).unwrap_err().to_string();

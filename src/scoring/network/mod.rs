@@ -45,6 +45,7 @@ pub struct Network {
     output_kind: OutputKind,
     classes: Vec<String>,
     n_parameters: u64,
+    clean_accuracy: Option<f64>,
     interface: Interface,
     /// Shape of one sample, without the batch dimension.
     sample_shape: Vec<usize>,
@@ -92,6 +93,7 @@ impl Network {
             output_kind: interface.output_kind,
             classes: snapshot.manifest().output.classes.clone(),
             n_parameters,
+            clean_accuracy: snapshot.manifest().output.accuracy,
             sample_shape: sample_shape.to_vec(),
             output_shape: Vec::new(),
             tile: interface.fixed_batch.unwrap_or_else(|| tile_height(sample_shape.iter().product())),
@@ -130,6 +132,11 @@ impl Network {
 
     pub fn n_parameters(&self) -> u64 {
         self.n_parameters
+    }
+
+    /// On the model's own task, 0..1, where its manifest tells.
+    pub fn clean_accuracy(&self) -> Option<f64> {
+        self.clean_accuracy
     }
 
     /// d: flattened outputs of one sample.

@@ -1,6 +1,9 @@
 //! Knowledge measures: asked for, and answered.
 
-use crate::knowledge::{AffineFit, LinearProbe};
+use crate::{
+    knowledge::{AffineFit, LinearProbe},
+    stats::Estimate,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KnowledgeMeasure {
@@ -25,5 +28,36 @@ pub struct KnowledgeScores {
     pub affine_transfer: Option<AffineFit>,
     pub linear_probe: Option<LinearProbe>,
     pub n_parameters: u64,
+    /// On the source's own task, 0..1, as its manifest tells.
+    pub clean_accuracy: Option<f64>,
     pub skipped: Vec<(KnowledgeMeasure, String)>,
+}
+
+/// A knowledge measure as a number; larger is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KnowledgeValue<'a> {
+    /// Path of the field in the answer, such as `knowledge.linear_probe.accuracy`.
+    pub path: &'static str,
+    pub value: f64,
+    /// The value with its interval, where it has one.
+    pub estimate: Option<&'a Estimate>,
+}
+
+impl KnowledgeScores {
+    /// Every measure that was computed, as the number by which sources are ranked and correlated; the baselines last.
+    pub fn values(&self) -> Vec<KnowledgeValue<'_>> {
+        let fitted = [
+            ("knowledge.linear_probe.accuracy", self.linear_probe.as_ref().map(|probe| &probe.accuracy)),
+            ("knowledge.affine_transfer.held_out_r2", self.affine_transfer.as_ref().map(|fit| &fit.held_out_r2)),
+            ("knowledge.function_matching.r2", self.function_matching.as_ref().map(|fit| &fit.r2)),
+            ("knowledge.function_matching.held_out_r2", self.function_matching.as_ref().map(|fit| &fit.held_out_r2)),
+        ];
+        let fitted = fitted.into_iter().filter_map(|(path, estimate)| Some((path, estimate?.value, estimate)));
+        let baselines = [
+            ("knowledge.n_parameters", Some(self.n_parameters as f64)),
+            ("knowledge.clean_accuracy", self.clean_accuracy),
+        ];
+        let baselines = baselines.into_iter().filter_map(|(path, value)| Some((path, value?, None)));
+        fitted.chain(baselines).map(|(path, value, estimate)| KnowledgeValue { path, value, estimate }).collect()
+    }
 }

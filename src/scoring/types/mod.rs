@@ -25,5 +25,5 @@ pub use crate::{
     knowledge::{AffineFit, LinearProbe},
     metric::{GradientMatching, LossScores, ProbeErrors, TheoremCheck, TheoryChecks},
     registry::OutputKind,
-    stats::{Confidence, Estimate, Merge, ShuffledNull},
+    stats::{Agreement, Coefficient, Confidence, Estimate, Merge, Regret, ShuffledNull},
 };

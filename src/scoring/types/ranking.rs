@@ -1,10 +1,12 @@
 //! What is answered about many sources.
 
 use super::PairScores;
-use crate::stats::Estimate;
+use crate::stats::{Agreement, Estimate, Regret};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RankingMetric {
+    /// What several scores say together.
+    Recommended,
     CombinedReferenceToSource,
     CombinedSourceToReference,
     Alpha1ReferenceToSource,
@@ -40,7 +42,44 @@ pub struct Ranking {
     /// In the order of the sources: how probable it is that the row's is above the column's; empty for too many sources.
     pub probability_above: Vec<Vec<f64>>,
     pub correlations: Vec<MeasureCorrelation>,
+    pub recommendation: Recommendation,
     pub skipped: Vec<SkippedSource>,
+}
+
+/// The ranking that several scores make together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recommendation {
+    /// Best first; the value is the mean share of the other sources that a source is above, 0..1.
+    pub sources: Vec<RankedSource>,
+    /// The scores that have a say.
+    pub from: Vec<WeightedScore>,
+    /// The sources among which the best one is with the probability below, in the order of `sources`: more than one where the
+    /// evidence does not tell them apart.
+    pub contenders: Vec<String>,
+    pub probability: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedScore {
+    /// The path of its field in the answer.
+    pub score: String,
+    /// Share of the whole, in (0, 1].
+    pub weight: f64,
+}
+
+/// What a number of the answer says about transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeasureKind {
+    /// How attacks and gradients carry over between source and reference.
+    Adversarial,
+    /// Estimated from the source's features or outputs, without a head that is judged on samples it has not seen.
+    Estimate,
+    /// Of the source alone: it knows nothing of the task.
+    Baseline,
+    /// Transfer itself: how well what was fitted does on samples that it has not seen.
+    Transfer,
+    /// What several scores say together.
+    Recommendation,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,13 +99,23 @@ pub struct SkippedSource {
     pub reason: String,
 }
 
-/// How an adversarial metric and a knowledge measure agree over the sources.
+/// How well a score predicts a measured transfer over the sources.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasureCorrelation {
-    pub adversarial_metric: String,
-    pub knowledge_measure: String,
+    /// The path of its field in the answer; "recommendation" for the recommendation.
+    pub score: String,
+    /// What the score is; never [`MeasureKind::Transfer`].
+    pub kind: MeasureKind,
+    /// The path of its field in the answer.
+    pub measured_transfer: String,
+    /// Those that have both.
     pub n_sources: usize,
-    pub pearson: Option<f64>,
-    pub spearman: Option<f64>,
-    pub kendall: Option<f64>,
+    /// `None` where one side is constant.
+    pub agreement: Option<Agreement>,
+    pub regret_at_1: Option<Regret>,
+    pub regret_at_3: Option<Regret>,
+    /// Of choosing any source.
+    pub regret_at_random: Option<Regret>,
+    /// That the source with the largest score has the largest measured transfer, 0..1, by resampled samples.
+    pub probability_top_is_best: Option<f64>,
 }

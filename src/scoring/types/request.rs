@@ -71,4 +71,6 @@ pub struct RankingRequest {
     pub probe: Probe,
     pub options: ScoreOptions,
     pub rank_by: RankingMetric,
+    /// Paths of the scores that a recommendation is made of, each with an equal say; empty means the usual ones.
+    pub recommend_from: Vec<String>,
 }

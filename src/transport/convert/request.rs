@@ -58,6 +58,7 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
             confidence: confidence::confidence(request.confidence)?,
         },
         rank_by: ranking::ranking_metric(request.rank_by)?,
+        recommend_from: ranking::recommend_from(request.recommend_from)?,
     })
 }
 

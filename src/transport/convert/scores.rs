@@ -125,6 +125,10 @@ fn knowledge(scores: KnowledgeScores) -> Result<proto::KnowledgeScores> {
         affine_transfer: fit("knowledge.affine_transfer", scores.affine_transfer)?,
         linear_probe: scores.linear_probe.map(|probe| linear_probe(&probe)).transpose()?,
         n_parameters: scores.n_parameters,
+        clean_accuracy: scores
+            .clean_accuracy
+            .map(|accuracy| finite("knowledge.clean_accuracy", accuracy))
+            .transpose()?,
         skipped: skipped
             .map(|(skipped, reason)| proto::SkippedMeasure { measure: measure(skipped).into(), reason })
             .collect(),

@@ -11,6 +11,7 @@ mod minimum_norm;
 mod moments;
 mod objective;
 mod probes;
+mod ranking;
 mod stats;
 mod support;
 mod tasks;

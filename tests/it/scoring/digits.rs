@@ -84,6 +84,7 @@ fn combined_rises_with_the_share_of_shared_classes() {
         probe: Probe::Dataset("digits".to_owned()),
         options: options(),
         rank_by: RankingMetric::CombinedReferenceToSource,
+        recommend_from: Vec::new(),
     };
     let mut events = Vec::new();
     let ranking = bundled().rank(&request, &mut |event| events.push(event), &Cancel::default()).unwrap();
@@ -129,6 +130,7 @@ fn a_row_of_a_ranking_is_the_same_as_the_pair_alone() {
         probe: Probe::Dataset("digits".to_owned()),
         options: options(),
         rank_by: RankingMetric::CombinedReferenceToSource,
+        recommend_from: Vec::new(),
     };
     let scorer = bundled();
     let mut last = None;
@@ -189,6 +191,7 @@ fn all_models_are_ranked_when_none_is_named_and_misfits_are_skipped_with_the_rea
         probe: Probe::Dataset("digits".to_owned()),
         options: options(),
         rank_by: RankingMetric::Tau1,
+        recommend_from: Vec::new(),
     };
     let ranking = scorer.rank(&request, &mut |_| (), &Cancel::default()).unwrap();
     assert_eq!(ranking.sources.len(), 5);

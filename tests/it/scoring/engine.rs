@@ -114,6 +114,7 @@ fn a_repeated_call_runs_no_model_and_gives_the_same_answer() {
         probe: Probe::Dataset("digits".to_owned()),
         options: ScoreOptions { seed, ..options() },
         rank_by: RankingMetric::CombinedReferenceToSource,
+        recommend_from: Vec::new(),
     };
     let rank = |request: &RankingRequest| {
         let (mut progress, mut rows) = (Vec::new(), Vec::new());

@@ -7,6 +7,7 @@ mod determinism;
 mod digits;
 mod engine;
 mod files;
+mod ranking;
 mod refusals;
 
 use std::path::PathBuf;

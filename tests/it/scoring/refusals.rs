@@ -279,6 +279,7 @@ fn a_ranking_of_all_models_skips_each_that_cannot_be_scored() {
         probe: Probe::Dataset("good".to_owned()),
         options: options(),
         rank_by: RankingMetric::Tau1,
+        recommend_from: Vec::new(),
     };
     let ranking = Bench::new().scorer.rank(&request, &mut |_| (), &Cancel::default()).unwrap();
     assert_eq!(ranking.sources.len(), 5);

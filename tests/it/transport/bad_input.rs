@@ -170,6 +170,7 @@ async fn bad_scoring_requests_are_refused_with_reason_field_and_mend() {
             confidence: request.confidence,
             gradient_matching: request.gradient_matching,
             rank_by: 0,
+            recommend_from: Vec::new(),
         };
         let status = service.transfer_score(request).await.expect_err(case);
         assert_refused(case, &status, expected);
@@ -192,7 +193,13 @@ async fn bad_rankings_are_refused() {
     };
     let sources = |names: Vec<String>| RankSourcesRequest { source_models: names, ..valid.clone() };
     let many = (0..=limits::SOURCES).map(|index| index.to_string()).collect();
-    let cases: [(&str, RankSourcesRequest, Expected); 3] = [
+    let recommend_from = vec![String::new(); limits::RECOMMENDED_SCORES + 1];
+    let cases: [(&str, RankSourcesRequest, Expected); 4] = [
+        (
+            "very many scores",
+            RankSourcesRequest { recommend_from, ..valid.clone() },
+            (Code::ResourceExhausted, "LIMIT_EXCEEDED", "recommend_from", "at most 64"),
+        ),
         (
             "a source twice",
             sources(vec!["a".to_owned(), "b".to_owned(), "a".to_owned()]),

@@ -24,6 +24,8 @@ use transferscore::{
     transport::server::{Gauges, Server, ServerError, ServerSettings},
 };
 
+use super::fake_ranking;
+
 /// Changes the scores that the fake gives.
 pub type Spoil = fn(&mut PairScores);
 
@@ -117,20 +119,7 @@ impl Scoring for Fake {
             on_event(RankingEvent::Row { source_model: source_model.clone(), scores: Box::new(self.scores()) });
             cancel.check()?;
         }
-        let ranked = |(index, source_model): (usize, &String)| RankedSource {
-            source_model: source_model.clone(),
-            rank: index + 1,
-            value: estimate(0.25),
-            probability_best: Some(0.75),
-            probability_above_next: (index + 1 < request.source_models.len()).then_some(0.75),
-        };
-        let mut ranking = Ranking {
-            rank_by: request.rank_by,
-            sources: request.source_models.iter().enumerate().map(ranked).collect(),
-            probability_above: vec![vec![0.5; request.source_models.len()]; request.source_models.len()],
-            correlations: Vec::new(),
-            skipped: Vec::new(),
-        };
+        let mut ranking = fake_ranking::ranking(request);
         if let Some(spoil) = self.spoil_ranking {
             spoil(&mut ranking);
         }
@@ -374,6 +363,7 @@ pub fn pair_scores() -> PairScores {
                 majority_accuracy: 0.25,
             }),
             n_parameters: 1_000,
+            clean_accuracy: Some(0.93),
             skipped: vec![(KnowledgeMeasure::LinearProbe, "no labels".to_owned())],
         },
         provenance: Provenance {

@@ -2,7 +2,7 @@
 
 use tonic::Code;
 use transferscore::{
-    scoring::types::{AdversarialExamples, MeasureCorrelation, PairScores, Ranking, TheoremCheck},
+    scoring::types::{AdversarialExamples, Agreement, PairScores, Ranking, Regret, TheoremCheck},
     transport::proto::{
         AttackRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response, rank_sources_request,
         rank_sources_response::Event, transfer_score_request,
@@ -66,6 +66,7 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("ridge", |scores| fit(scores).ridge = f64::NAN),
     ("probe", |scores| probe(scores).accuracy.value = f64::NAN),
     ("probe's strength", |scores| probe(scores).l2 = f64::INFINITY),
+    ("clean accuracy", |scores| scores.knowledge.clean_accuracy = Some(f64::NAN)),
     ("majority", |scores| probe(scores).majority_accuracy = f64::NAN),
     ("epsilon", |scores| scores.provenance.attack.epsilon = Some(f64::NAN)),
     ("step size", |scores| scores.provenance.attack.step_size = Some(f64::INFINITY)),
@@ -127,24 +128,28 @@ async fn no_bad_number_leaves_in_a_score_or_a_row() {
 
 #[tokio::test]
 async fn no_bad_number_leaves_in_a_ranking() {
-    fn correlation() -> MeasureCorrelation {
-        MeasureCorrelation {
-            adversarial_metric: String::new(),
-            knowledge_measure: String::new(),
-            n_sources: 3,
-            pearson: Some(1.0),
-            spearman: None,
-            kendall: None,
-        }
+    fn agreement(ranking: &mut Ranking) -> &mut Agreement {
+        ranking.correlations[0].agreement.as_mut().expect("the fake has one")
     }
-    let spoils: [fn(&mut Ranking); 7] = [
+    fn regret(regret: &mut Option<Regret>) -> &mut Regret {
+        regret.as_mut().expect("the fake has one")
+    }
+    let spoils: [fn(&mut Ranking); 15] = [
         |ranking| ranking.sources[0].probability_best = Some(f64::NAN),
         |ranking| ranking.sources[0].probability_above_next = Some(f64::NAN),
         |ranking| ranking.probability_above[0][0] = f64::NAN,
         |ranking| ranking.sources[0].value.value = f64::NAN,
-        |ranking| ranking.correlations.push(MeasureCorrelation { pearson: Some(f64::NAN), ..correlation() }),
-        |ranking| ranking.correlations.push(MeasureCorrelation { spearman: Some(f64::NAN), ..correlation() }),
-        |ranking| ranking.correlations.push(MeasureCorrelation { kendall: Some(f64::NAN), ..correlation() }),
+        |ranking| agreement(ranking).pearson.value = f64::NAN,
+        |ranking| agreement(ranking).spearman.interval = Some((f64::NAN, 1.0)),
+        |ranking| agreement(ranking).kendall.p_value = f64::NAN,
+        |ranking| agreement(ranking).weighted_kendall.value = f64::INFINITY,
+        |ranking| regret(&mut ranking.correlations[0].regret_at_1).absolute = f64::NAN,
+        |ranking| regret(&mut ranking.correlations[0].regret_at_3).relative = Some(f64::INFINITY),
+        |ranking| regret(&mut ranking.correlations[0].regret_at_random).absolute = f64::NAN,
+        |ranking| ranking.correlations[0].probability_top_is_best = Some(f64::NAN),
+        |ranking| ranking.recommendation.sources[0].value.value = f64::NAN,
+        |ranking| ranking.recommendation.from[0].weight = f64::NAN,
+        |ranking| ranking.recommendation.probability = f64::NAN,
     ];
     for (index, spoil) in spoils.into_iter().enumerate() {
         let running = Running::start(Fake { spoil_ranking: Some(spoil), ..Fake::default() }).await;
