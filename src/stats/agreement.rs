@@ -1,8 +1,8 @@
 //! How well a score agrees with a measured transfer over sources, and how surely.
 
 use super::{
-    Confidence, Error, Purpose, Resamples, correlation::Correlations, estimate::interval, pairs::Pairs, permutation,
-    stream,
+    Confidence, Error, Purpose, Resamples, correlation::Correlations, estimate::interval, few_pairs::FewPairs,
+    pairs::Pairs, permutation, stream,
 };
 
 /// Up to this many sources, every permutation is tried.
@@ -76,11 +76,12 @@ impl SourceDraws {
         let is_usable = |counts: &&Vec<usize>| counts.iter().filter(|&&n| n > 0).count() >= DISTINCT_SOURCES;
         let resampled: Vec<Correlations> =
             self.counts.iter().filter(is_usable).filter_map(|counts| pairs.correlations(counts)).collect();
-        let permuted: Vec<Correlations> = self
-            .permutations
-            .iter()
-            .filter_map(|order| pairs.permuted(order).correlations(&vec![1; order.len()]))
-            .collect();
+        let few = FewPairs::new(&pairs);
+        let permuted = self.permutations.iter().filter_map(|order| match &few {
+            Some(few) => Some(few.permuted(order)),
+            None => pairs.permuted(order).correlations(&vec![1; order.len()]),
+        });
+        let permuted: Vec<Correlations> = permuted.collect();
         let of = |read: fn(&Correlations) -> f64| {
             let value = read(&values);
             let replicates: Vec<f64> = resampled.iter().map(read).collect();

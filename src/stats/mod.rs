@@ -10,6 +10,7 @@ mod correlation;
 mod decomposition;
 mod error;
 mod estimate;
+mod few_pairs;
 mod pairs;
 mod product;
 mod random;
@@ -24,6 +25,7 @@ pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall
 pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue};
 pub use error::Error;
 pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};
+pub use few_pairs::FewPairs;
 pub use pairs::Pairs;
 pub(crate) use product::accumulate_product;
 pub use product::{product, project_out};

@@ -34,6 +34,21 @@ impl Pairs {
         Some(Pairs::ordered((x.to_vec(), places(x)), (y.to_vec(), places(y))))
     }
 
+    /// k.
+    pub fn len(&self) -> usize {
+        self.x.values.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Of x and of y: each value's place among the distinct values, the values, and their average ranks.
+    pub fn sides(&self) -> [(&[usize], &[f64], Vec<f64>); 2] {
+        let once = vec![1; self.len()];
+        [&self.x, &self.y].map(|side| (side.places.as_slice(), side.values.as_slice(), side.ranks(&once)))
+    }
+
     /// The same values of x with those of y in another order: pair i gets the y of pair `order[i]`.
     #[must_use]
     pub fn permuted(&self, order: &[usize]) -> Pairs {

@@ -332,7 +332,7 @@ fn odd_rankings_still_make_a_page() {
     let mut many = report();
     many.sources = (1..=300).map(|i| source(i, &format!("m{i}"), 1.0 / i as f64, 0.5 + 0.001 * i as f64)).collect();
     let values: Vec<f64> = (1..=3000).map(|i| 1.0 / f64::from(i)).collect();
-    many.transfers[0].scores = vec![score("explained", false, &values, &values, 1.0); 7];
+    many.transfers[0].scores = vec![score("explained", false, &values, &values, 1.0); 9];
     let html = ranking_html(&many).unwrap();
     assert_eq!(
         html.matches("<figure>").count(),

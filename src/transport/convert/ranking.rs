@@ -14,23 +14,32 @@ use crate::{
     transport::proto::{self, rank_sources_response::Event},
 };
 
+/// Every metric to rank by and its number on the wire.
+const METRICS: [(proto::RankingMetric, RankingMetric); 11] = [
+    (proto::RankingMetric::CombinedReferenceToSource, RankingMetric::CombinedReferenceToSource),
+    (proto::RankingMetric::CombinedSourceToReference, RankingMetric::CombinedSourceToReference),
+    (proto::RankingMetric::Alpha1ReferenceToSource, RankingMetric::Alpha1ReferenceToSource),
+    (proto::RankingMetric::Alpha1SourceToReference, RankingMetric::Alpha1SourceToReference),
+    (proto::RankingMetric::Alpha2ReferenceToSource, RankingMetric::Alpha2ReferenceToSource),
+    (proto::RankingMetric::Alpha2SourceToReference, RankingMetric::Alpha2SourceToReference),
+    (proto::RankingMetric::Tau1, RankingMetric::Tau1),
+    (proto::RankingMetric::Explained, RankingMetric::Explained),
+    (proto::RankingMetric::FunctionMatchingR2, RankingMetric::FunctionMatchingR2),
+    (proto::RankingMetric::LinearProbeAccuracy, RankingMetric::LinearProbeAccuracy),
+    (proto::RankingMetric::Recommended, RankingMetric::Recommended),
+];
+
 /// The metric to rank by.
 pub fn ranking_metric(number: i32) -> Result<RankingMetric> {
-    Ok(match known("rank_by", number)? {
-        proto::RankingMetric::Unspecified | proto::RankingMetric::CombinedReferenceToSource => {
-            RankingMetric::CombinedReferenceToSource
-        }
-        proto::RankingMetric::CombinedSourceToReference => RankingMetric::CombinedSourceToReference,
-        proto::RankingMetric::Alpha1ReferenceToSource => RankingMetric::Alpha1ReferenceToSource,
-        proto::RankingMetric::Alpha1SourceToReference => RankingMetric::Alpha1SourceToReference,
-        proto::RankingMetric::Alpha2ReferenceToSource => RankingMetric::Alpha2ReferenceToSource,
-        proto::RankingMetric::Alpha2SourceToReference => RankingMetric::Alpha2SourceToReference,
-        proto::RankingMetric::Tau1 => RankingMetric::Tau1,
-        proto::RankingMetric::Explained => RankingMetric::Explained,
-        proto::RankingMetric::FunctionMatchingR2 => RankingMetric::FunctionMatchingR2,
-        proto::RankingMetric::LinearProbeAccuracy => RankingMetric::LinearProbeAccuracy,
-        proto::RankingMetric::Recommended => RankingMetric::Recommended,
-    })
+    let named: proto::RankingMetric = known("rank_by", number)?;
+    let found = METRICS.iter().find(|(other, _)| *other == named).map(|(_, metric)| *metric);
+    Ok(found.unwrap_or(RankingMetric::CombinedReferenceToSource))
+}
+
+/// A metric's number on the wire.
+pub fn ranked_by(metric: RankingMetric) -> proto::RankingMetric {
+    let number = METRICS.iter().find(|(_, other)| *other == metric).map(|(number, _)| *number);
+    number.unwrap_or(proto::RankingMetric::Unspecified)
 }
 
 /// The scores to recommend from; the domain knows their names.
@@ -40,23 +49,6 @@ pub fn recommend_from(paths: Vec<String>) -> Result<Vec<String>> {
         return Err(Error::new(Reason::LimitExceeded, message).at("recommend_from"));
     }
     Ok(paths)
-}
-
-/// A metric's number on the wire.
-pub fn ranked_by(metric: RankingMetric) -> proto::RankingMetric {
-    match metric {
-        RankingMetric::CombinedReferenceToSource => proto::RankingMetric::CombinedReferenceToSource,
-        RankingMetric::CombinedSourceToReference => proto::RankingMetric::CombinedSourceToReference,
-        RankingMetric::Alpha1ReferenceToSource => proto::RankingMetric::Alpha1ReferenceToSource,
-        RankingMetric::Alpha1SourceToReference => proto::RankingMetric::Alpha1SourceToReference,
-        RankingMetric::Alpha2ReferenceToSource => proto::RankingMetric::Alpha2ReferenceToSource,
-        RankingMetric::Alpha2SourceToReference => proto::RankingMetric::Alpha2SourceToReference,
-        RankingMetric::Tau1 => proto::RankingMetric::Tau1,
-        RankingMetric::Explained => proto::RankingMetric::Explained,
-        RankingMetric::FunctionMatchingR2 => proto::RankingMetric::FunctionMatchingR2,
-        RankingMetric::LinearProbeAccuracy => proto::RankingMetric::LinearProbeAccuracy,
-        RankingMetric::Recommended => proto::RankingMetric::Recommended,
-    }
 }
 
 /// An event on the way.

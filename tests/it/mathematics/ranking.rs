@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use transferscore::stats::{
-    Agreement, Ballot, Confidence, Correlations, Estimate, Pairs, Replicates, Resamples, SourceDraws, contenders,
-    mean_share_below, probability_best, regret,
+    Agreement, Ballot, Confidence, Correlations, Estimate, FewPairs, Pairs, Purpose, Replicates, Resamples,
+    SourceDraws, contenders, mean_share_below, permutation, probability_best, regret, stream,
 };
 
 use super::support::{close, normal, number, numbers};
@@ -212,6 +212,24 @@ proptest! {
         if let (Some(forth), Some(back)) = (of(&x, &y), of(&y, &x)) {
             prop_assert!((forth - back).abs() < 1e-12);
             prop_assert!((-1.0..=1.0).contains(&forth));
+        }
+    }
+
+    #[test]
+    fn few_pairs_are_permuted_as_many_are(
+        pairs in prop::collection::vec((0_i32..5, 0_i32..5), 2..=8), seed: u64,
+    ) {
+        let (x, y): (Vec<f64>, Vec<f64>) = pairs.iter().map(|&(a, b)| (f64::from(a), f64::from(b))).unzip();
+        let pairs = Pairs::new(&x, &y).unwrap();
+        let order = permutation(&mut stream(seed, Purpose::Shuffle, 0), x.len());
+        let expected = pairs.permuted(&order).correlations(&vec![1; x.len()]);
+        let found = FewPairs::new(&pairs).map(|few| few.permuted(&order));
+        prop_assert_eq!(found.is_some(), expected.is_some());
+        if let (Some(found), Some(expected)) = (found, expected) {
+            let numbers = |of: Correlations| [of.pearson, of.spearman, of.kendall, of.weighted_kendall];
+            for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
+                prop_assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+            }
         }
     }
 

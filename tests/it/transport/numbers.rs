@@ -4,8 +4,8 @@ use tonic::Code;
 use transferscore::{
     scoring::types::{AdversarialExamples, Agreement, PairScores, Ranking, Regret, TheoremCheck},
     transport::proto::{
-        AttackRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response, rank_sources_request,
-        rank_sources_response::Event, transfer_score_request,
+        AttackRequest, RankSourcesRequest, RankingMetric, TransferScoreRequest, attack_request, attack_response,
+        rank_sources_request, rank_sources_response::Event, transfer_score_request,
         transfer_score_service_client::TransferScoreServiceClient,
     },
 };
@@ -181,6 +181,25 @@ async fn an_answer_has_every_field_of_the_domain() {
     assert_eq!((provenance.seed, provenance.n_samples, provenance.dropped[0].count), (7, 8, 2));
     assert_eq!(provenance.attack.expect("an attack").steps, 10);
     assert_eq!(provenance.version, env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn a_ranking_tells_the_metric_that_was_asked_for() {
+    let running = Running::start(Fake::default()).await;
+    let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+    let metrics = (1..).map_while(|number| RankingMetric::try_from(number).ok());
+    assert!(metrics.clone().any(|metric| metric == RankingMetric::Recommended));
+    for metric in metrics {
+        let request = RankSourcesRequest { rank_by: metric.into(), ..ranking_request() };
+        let mut events = service.rank_sources(request).await.expect("a stream").into_inner();
+        let mut told = None;
+        while let Some(event) = events.message().await.expect("an event") {
+            if let Some(Event::Ranking(ranking)) = event.event {
+                told = Some(ranking.rank_by());
+            }
+        }
+        assert_eq!(told, Some(metric));
+    }
 }
 
 #[tokio::test]
