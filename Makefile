@@ -28,7 +28,7 @@ test: setup clients ## run every test
 BENCH_VENV ?= $(HOME)/.cache/transferscore/bench
 BENCH ?= gradient
 
-bench: build ## compare with peers; BENCH=gradient, attacks or ranking, BENCH_ARGUMENTS="...", BENCH_VENV=FOLDER
+bench: build ## compare with peers; BENCH=gradient, attacks, ranking or fine_tune, BENCH_ARGUMENTS="...", BENCH_VENV=FOLDER
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benches/peers/requirements.txt
 	$(BENCH_VENV)/bin/python benches/peers/$(BENCH).py \

@@ -17,6 +17,7 @@ pub mod attack;
 pub mod knowledge;
 pub mod metric;
 pub mod stats;
+pub mod training;
 
 pub mod gradient;
 pub mod runtime;

@@ -121,6 +121,14 @@ pub const FITTED_WIDTH: usize = 4_096;
 pub const MIN_FOLDS: u32 = 2;
 /// Most folds of a linear probe.
 pub const FOLDS: u32 = 20;
+/// Most epochs of a fine-tuning.
+pub const FINE_TUNE_EPOCHS: u32 = 1_000;
+/// Most samples that one fine-tuning passes through a model: epochs times samples times runs.
+pub const FINE_TUNE_SAMPLES: u64 = 20_000_000;
+/// Most samples of a batch of a fine-tuning.
+pub const FINE_TUNE_BATCH: u32 = 1_024;
+/// Most pixels that images are shifted by in a fine-tuning.
+pub const FINE_TUNE_SHIFT: u32 = 64;
 /// Most steps of an attack.
 pub const ATTACK_STEPS: u32 = 1_000;
 /// Most radii of one call.

@@ -10,6 +10,7 @@ mod compare;
 mod datasets;
 mod demo;
 mod failure;
+mod fine_tune;
 mod gradient;
 mod json;
 mod local;
@@ -57,6 +58,9 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Make adversarial examples of a model or of several together
     Attack(attack::AdversarialArgs),
+    /// Train a model on a dataset, and measure how well it does on samples held out
+    #[command(name = "finetune")]
+    FineTune(fine_tune::FineTuneArgs),
     /// List the models
     Models(models::ModelsArgs),
     /// List the datasets
@@ -103,6 +107,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Rank(args) => rank::run(args).await,
             Command::Compare(args) => compare::run(args).await,
             Command::Attack(args) => attack::run(args).await,
+            Command::FineTune(args) => fine_tune::run(args).await,
             Command::Models(args) => models::run(args).await,
             Command::Datasets(args) => datasets::run(args).await,
             Command::Check(args) => check::run(args).await,

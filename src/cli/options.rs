@@ -46,6 +46,8 @@ pub struct MethodArgs {
     #[arg(long, value_name = "N")]
     pub folds: Option<u32>,
     #[command(flatten)]
+    pub fine_tune: FineTuneMeasureArgs,
+    #[command(flatten)]
     pub confidence: ConfidenceArgs,
 }
 
@@ -66,6 +68,39 @@ impl From<ConfidenceArgs> for proto::Confidence {
     }
 }
 
+/// A fine-tuning in a score or a ranking, for `--measure fine-tune`; `finetune` has more settings.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct FineTuneMeasureArgs {
+    /// What fine-tuning trains [default: head]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    fine_tune_mode: Option<FineTuneMode>,
+    /// How fine-tuned weights follow their gradients [default: sgd]
+    #[arg(long, value_name = "OPTIMIZER", value_enum)]
+    fine_tune_optimizer: Option<FineTuneOptimizer>,
+    /// Epochs of fine-tuning [default: 20]
+    #[arg(long, value_name = "N")]
+    fine_tune_epochs: Option<u32>,
+    /// Peak learning rate of fine-tuning [default: 0.01 for sgd, 0.001 for adamw]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    fine_tune_learning_rate: Option<f64>,
+    /// Fine-tune once for each of this many folds [default: once, a quarter of the samples held out]
+    #[arg(long, value_name = "N")]
+    fine_tune_folds: Option<u32>,
+}
+
+impl FineTuneMeasureArgs {
+    fn options(&self) -> proto::FineTuneOptions {
+        proto::FineTuneOptions {
+            mode: self.fine_tune_mode.map_or(0, |mode| proto::FineTuneMode::from(mode).into()),
+            optimizer: self.fine_tune_optimizer.map_or(0, |kind| proto::FineTuneOptimizer::from(kind).into()),
+            epochs: self.fine_tune_epochs.unwrap_or_default(),
+            learning_rate: self.fine_tune_learning_rate,
+            folds: self.fine_tune_folds.unwrap_or_default(),
+            ..proto::FineTuneOptions::default()
+        }
+    }
+}
+
 impl MethodArgs {
     pub fn gradient_matching(&self) -> proto::GradientMatchingOptions {
         proto::GradientMatchingOptions { skip: self.no_gradient_matching, n_probes: self.probes.unwrap_or_default() }
@@ -76,6 +111,7 @@ impl MethodArgs {
             measures: self.measures.iter().map(|&measure| proto::KnowledgeMeasure::from(measure).into()).collect(),
             ridge: self.ridge,
             folds: self.folds.unwrap_or_default(),
+            fine_tune: Some(self.fine_tune.options()),
         }
     }
 }
@@ -114,7 +150,13 @@ choice! {
     /// What momentum adds up.
     Accumulated { Gradients, Directions, }
     /// A measure of knowledge transferability.
-    KnowledgeMeasure { FunctionMatching, AffineTransfer, LinearProbe, }
+    KnowledgeMeasure { FunctionMatching, AffineTransfer, LinearProbe, FineTune, }
+    /// What a fine-tuning trains.
+    FineTuneMode { Head, Whole, }
+    /// How weights follow their gradients.
+    FineTuneOptimizer { Sgd, Adamw, }
+    /// How the learning rate goes on after the warm-up.
+    FineTuneSchedule { Cosine, Constant, }
     /// A metric to rank by.
     RankingMetric {
         CombinedReferenceToSource,

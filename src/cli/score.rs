@@ -100,6 +100,10 @@ fn scores_table(scores: &TransferScoreResponse) -> Table {
     let probe = knowledge.linear_probe.as_ref();
     add("linear probe, accuracy", probe.and_then(|probe| probe.accuracy.as_ref()));
     add("linear probe, cross-entropy", probe.and_then(|probe| probe.cross_entropy.as_ref()));
+    let tuned = knowledge.fine_tune.as_ref();
+    add("fine-tuning, accuracy", tuned.and_then(|tuned| tuned.accuracy.as_ref()));
+    add("fine-tuning, cross-entropy", tuned.and_then(|tuned| tuned.cross_entropy.as_ref()));
+    add("fine-tuning, R2", tuned.and_then(|tuned| tuned.r2.as_ref()));
     rows.add_row(["parameters of the source".to_owned(), table::magnitude(knowledge.n_parameters)]);
     rows
 }

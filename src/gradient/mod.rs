@@ -9,7 +9,8 @@
 //! - [`vjp`] and [`jvp`] in `differentiate`: `fold` and `fuse` simplify the model before, `expand` takes composed
 //!   operators apart, and `prune`, `scale` and `layout` make the result fast.
 //! - [`vjp_parts`] in `parts` makes two graphs of one, with the minimum cut of `flow`. [`cut_at`] in `cut` makes inputs of
-//!   inner tensors, and [`compose`] adds preprocessing, losses and attack steps.
+//!   inner tensors, and [`compose`] adds preprocessing, heads, losses, and steps of attacks and of training, whose weights
+//!   `trainable` tells from other constants.
 //! - Other float types: `precision` changes them, `lowering` writes what ONNX Runtime lacks in double.
 //! - What is told: [`check`] lists what prevents derivatives, `catalogue` what is supported, `error` what went wrong.
 //!
@@ -45,6 +46,7 @@ mod scale;
 mod shape;
 mod sizes;
 mod tensor;
+mod trainable;
 mod weights;
 mod wire;
 
@@ -128,6 +130,45 @@ impl Graph {
     pub fn n_parameters(&self) -> u64 {
         let floats = self.initializers.values().filter(|tensor| tensor.element().is_float());
         floats.map(|tensor| tensor.len() as u64).sum()
+    }
+
+    /// A constant by name.
+    pub fn constant(&self, name: &str) -> Option<&Tensor> {
+        self.initializers.get(name)
+    }
+
+    /// The names of the float32 constants that training may change: weights, biases, scales and tables, in the order in
+    /// which the model uses them.
+    pub fn trainable(&self) -> Vec<String> {
+        trainable::trainable(self)
+    }
+
+    /// The graph with other values in the place of some of its constants.
+    ///
+    /// # Errors
+    /// Where it has no constant of a name, or that is of another type or shape.
+    pub fn with_constants(mut self, constants: impl IntoIterator<Item = (String, Tensor)>) -> Result<Graph> {
+        for (name, tensor) in constants {
+            let former = self.initializers.get(&name).map(Tensor::value_type);
+            if former != Some(tensor.value_type()) {
+                return Err(GradientError::Request(format!("the model has no such constant as the new `{name}`")));
+            }
+            self.initializers.insert(name, tensor);
+        }
+        Ok(self)
+    }
+
+    /// What the values between inputs and outputs take for a batch of that size, in bytes; sizes that are not known count
+    /// as 1.
+    pub fn value_bytes(&self, batch: u64) -> u64 {
+        let bytes_of = |name: &String| -> u64 {
+            let Some(ValueType { element, shape: Some(shape) }) = self.types.get(name) else { return 0 };
+            let size = |(axis, dim): (usize, &Dim)| dim.known().unwrap_or(if axis == 0 { batch } else { 1 });
+            let count = shape.iter().enumerate().map(size).fold(1_u64, u64::saturating_mul);
+            count.saturating_mul(element.size() as u64)
+        };
+        let outputs = self.nodes.iter().flat_map(|node| &node.outputs);
+        outputs.map(bytes_of).fold(0, u64::saturating_add)
     }
 
     /// The tensor that [`compose::features`] finds.

@@ -141,6 +141,47 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// The text that [`Manifest::parse`] reads back.
+    pub fn to_toml(&self) -> String {
+        let text = |text: &String| toml::Value::String(text.clone()).to_string();
+        let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+        // A float has a point in TOML.
+        let numbers = |values: &[f32]| list(values.iter().map(|value| format!("{value:?}")).collect());
+        let mut lines = vec![format!("summary = {}", text(&self.summary))];
+        let mut section = |name: &str, entries: Vec<Option<String>>| {
+            let entries: Vec<String> = entries.into_iter().flatten().collect();
+            if !entries.is_empty() {
+                lines.push(format!("\n[{name}]\n{}", entries.join("\n")));
+            }
+        };
+        let InputManifest { size, normalisation, layout } = &self.input;
+        section(
+            "input",
+            vec![
+                size.map(|[height, width]| format!("size = [{height}, {width}]")),
+                normalisation.as_ref().map(|pixels| format!("mean = {}", numbers(&pixels.mean))),
+                normalisation.as_ref().map(|pixels| format!("std = {}", numbers(&pixels.std))),
+                (*layout == Layout::Nhwc).then(|| "layout = \"nhwc\"".to_owned()),
+            ],
+        );
+        let OutputManifest { kind, classes, features, accuracy } = &self.output;
+        section(
+            "output",
+            vec![
+                kind.map(|kind| format!("kind = \"{}\"", kind.name())),
+                (!classes.is_empty()).then(|| format!("classes = {}", list(classes.iter().map(text).collect()))),
+                match features {
+                    Features::Auto => None,
+                    Features::Tensor(name) => Some(format!("features = {}", text(name))),
+                },
+                accuracy.map(|share| format!("accuracy = {share:?}")),
+            ],
+        );
+        lines.join("\n") + "\n"
+    }
+}
+
 fn one_line(summary: String) -> Result<String, String> {
     if summary.chars().any(char::is_control) {
         return Err("has line breaks or other control characters; write one line".to_owned());

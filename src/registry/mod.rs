@@ -38,6 +38,17 @@ pub enum OutputKind {
     Dense,
 }
 
+impl OutputKind {
+    /// The word for it in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            OutputKind::Logits => "logits",
+            OutputKind::Embedding => "embedding",
+            OutputKind::Dense => "dense",
+        }
+    }
+}
+
 /// Why a model cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {

@@ -8,7 +8,7 @@ use ort::session::{Session, builder::GraphOptimizationLevel};
 
 use super::{
     Runtime, RuntimeError,
-    iteration::{self, Iteration},
+    iteration::{self, Carry, Iteration, Steps},
     one_line,
     value::{self, Feed, Value},
 };
@@ -73,6 +73,21 @@ impl Executable {
         watch: impl FnMut(&[ArrayViewD<'_, f32>]) -> Result<(), E>,
     ) -> Result<Vec<ArrayD<f32>>, E> {
         self.with_session(|session| iteration::run(session, iteration, watch))
+    }
+
+    /// Runs the graph several times in a row as [`Executable::iterate`], where `work` says when, and with which inputs fed
+    /// anew. `feeds` has all inputs of the first run that it does not feed itself.
+    ///
+    /// # Errors
+    /// Those of `work`; [`RuntimeError::Run`] where a carried input is not fed.
+    pub fn in_steps<T, E: From<RuntimeError>>(
+        &self,
+        feeds: &[(&str, ArrayViewD<'_, f32>)],
+        carries: &[Carry<'_>],
+        watched: &[&str],
+        work: impl FnOnce(&mut Steps<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.with_session(|session| work(&mut Steps::new(session, feeds, carries, watched)?))
     }
 
     /// Does some work on a session that no other thread uses meanwhile.

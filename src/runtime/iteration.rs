@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayViewD};
 use ort::{
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
-    session::Session,
+    session::{IoBinding, Session},
     value::Tensor,
 };
 
@@ -42,6 +42,90 @@ impl<'a> State<'a> {
     }
 }
 
+/// A session in the middle of runs in a row.
+pub struct Steps<'a> {
+    session: &'a mut Session,
+    binding: IoBinding,
+    states: Vec<State<'a>>,
+    watched: &'a [&'a str],
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(
+        session: &'a mut Session,
+        feeds: &[(&str, ArrayViewD<'_, f32>)],
+        carries: &[Carry<'a>],
+        watched: &'a [&'a str],
+    ) -> Result<Self, RuntimeError> {
+        let mut binding = session.create_binding().map_err(failed)?;
+        let mut states = Vec::with_capacity(carries.len());
+        for (name, array) in feeds {
+            match carries.iter().find(|carry| carry.input == *name) {
+                Some(carry) => states.push(State::new(*carry, array).map_err(failed)?),
+                None => bind(&mut binding, name, array)?,
+            }
+        }
+        // In the order of the carries, which is that of the results.
+        states.sort_by_key(|state: &State<'_>| carries.iter().position(|carry| carry.input == state.carry.input));
+        if let Some(carry) = carries.get(states.len()).filter(|_| states.len() < carries.len()) {
+            return Err(RuntimeError::Run(format!("a carried input is not fed, such as `{}`", carry.input)));
+        }
+        for name in watched {
+            let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+            binding.bind_output_to_device(*name, &host.map_err(failed)?).map_err(failed)?;
+        }
+        Ok(Steps { session, binding, states, watched })
+    }
+
+    /// Runs the graph once more, with some of its inputs fed anew, and shows the watched outputs.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Run`] when shapes do not fit or a kernel fails, [`RuntimeError::OutputType`] for a watched output
+    /// that is not float32, and those of `watch`.
+    pub fn run<E: From<RuntimeError>>(
+        &mut self,
+        feeds: &[(&str, ArrayViewD<'_, f32>)],
+        watch: impl FnOnce(&[ArrayViewD<'_, f32>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (name, array) in feeds {
+            bind(&mut self.binding, name, array)?;
+        }
+        for State { carry, current, next } in &mut self.states {
+            self.binding.bind_input(carry.input, current).map_err(failed)?;
+            self.binding.bind_output(carry.output, &mut *next).map_err(failed)?;
+        }
+        let outputs = self.session.run_binding(&self.binding).map_err(failed)?;
+        let mut seen = Vec::with_capacity(self.watched.len());
+        for name in self.watched {
+            let value = outputs.get(name).and_then(|value| value.try_extract_array::<f32>().ok());
+            seen.push(value.ok_or_else(|| RuntimeError::OutputType((*name).to_owned()))?);
+        }
+        watch(&seen)?;
+        drop(seen);
+        drop(outputs);
+        self.states.iter_mut().for_each(|state| std::mem::swap(&mut state.current, &mut state.next));
+        Ok(())
+    }
+
+    /// What the last run carried over, in the order of the carries; the first feeds before any run. Each is
+    /// [`RuntimeError::OutputType`] where it is not float32.
+    pub fn carried(&self) -> impl Iterator<Item = Result<ArrayD<f32>, RuntimeError>> {
+        self.states.iter().map(|state| {
+            let value = state.current.try_extract_array::<f32>();
+            Ok(value.map_err(|_| RuntimeError::OutputType(state.carry.output.to_owned()))?.to_owned())
+        })
+    }
+}
+
+fn bind(binding: &mut IoBinding, name: &str, array: &ArrayViewD<'_, f32>) -> Result<(), RuntimeError> {
+    let tensor = Tensor::from_array(array.to_owned()).map_err(failed)?;
+    binding.bind_input(name, &tensor).map_err(failed)
+}
+
+fn failed(cause: ort::Error) -> RuntimeError {
+    RuntimeError::Run(one_line(&cause))
+}
+
 /// Runs a session as often as asked and gives the carried outputs of the last run, in the order of the carries.
 ///
 /// `watch` is shown the watched outputs after each run; its error ends the iteration.
@@ -50,44 +134,9 @@ pub(super) fn run<E: From<RuntimeError>>(
     iteration: &Iteration<'_>,
     mut watch: impl FnMut(&[ArrayViewD<'_, f32>]) -> Result<(), E>,
 ) -> Result<Vec<ArrayD<f32>>, E> {
-    let failed = |cause: ort::Error| RuntimeError::Run(one_line(&cause));
-    let mut binding = session.create_binding().map_err(failed)?;
-    let mut states = Vec::with_capacity(iteration.carries.len());
-    for (name, array) in iteration.feeds {
-        match iteration.carries.iter().find(|carry| carry.input == *name) {
-            Some(carry) => states.push(State::new(*carry, array).map_err(failed)?),
-            None => {
-                let tensor = Tensor::from_array(array.to_owned()).map_err(failed)?;
-                binding.bind_input(*name, &tensor).map_err(failed)?;
-            }
-        }
-    }
-    for name in iteration.watched {
-        let host = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
-        binding.bind_output_to_device(*name, &host.map_err(failed)?).map_err(failed)?;
-    }
+    let mut steps = Steps::new(session, iteration.feeds, iteration.carries, iteration.watched)?;
     for _ in 0..iteration.runs {
-        for State { carry, current, next } in &mut states {
-            binding.bind_input(carry.input, current).map_err(failed)?;
-            binding.bind_output(carry.output, &mut *next).map_err(failed)?;
-        }
-        let outputs = session.run_binding(&binding).map_err(failed)?;
-        let mut seen = Vec::with_capacity(iteration.watched.len());
-        for name in iteration.watched {
-            let value = outputs.get(name).and_then(|value| value.try_extract_array::<f32>().ok());
-            seen.push(value.ok_or_else(|| RuntimeError::OutputType((*name).to_owned()))?);
-        }
-        watch(&seen)?;
-        drop(seen);
-        drop(outputs);
-        states.iter_mut().for_each(|state| std::mem::swap(&mut state.current, &mut state.next));
+        steps.run(&[], &mut watch)?;
     }
-    let last = iteration.carries.iter().map(|carry| {
-        let state = states.iter().find(|state| state.carry.input == carry.input);
-        let state =
-            state.ok_or_else(|| RuntimeError::Run(format!("the carried input `{}` is not fed", carry.input)))?;
-        let value = state.current.try_extract_array::<f32>();
-        Ok(value.map_err(|_| RuntimeError::OutputType(carry.output.to_owned()))?.to_owned())
-    });
-    last.collect()
+    Ok(steps.carried().collect::<Result<_, _>>()?)
 }

@@ -19,7 +19,7 @@ use ort::{environment::Environment, logging::LogLevel};
 use crate::config::ONNXRUNTIME_VERSION;
 
 pub use executable::{Executable, TensorSpec};
-pub use iteration::{Carry, Iteration};
+pub use iteration::{Carry, Iteration, Steps};
 pub use value::{Feed, TypedArray, Value};
 pub use workers::Workers;
 

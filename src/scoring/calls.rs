@@ -45,6 +45,17 @@ pub trait Scoring: Send + Sync + 'static {
         cancel: &Cancel,
     ) -> Result<AdversarialSummary>;
 
+    /// Fine-tunes a model; progress goes to `on_progress`.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`].
+    fn fine_tune(
+        &self,
+        request: &FineTuneRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<FineTuned>;
+
     /// Every model, in order of name.
     fn models(&self) -> Vec<ModelDescription>;
 

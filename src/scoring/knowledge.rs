@@ -7,6 +7,8 @@ use crate::{
     error::{Error, Reason, Result},
     knowledge::{affine_fit, linear_probe},
     scoring::{
+        fine_tune,
+        fine_tune_plan::FineTunePlan,
         network::Network,
         pair::Call,
         passes::Meeting,
@@ -18,8 +20,12 @@ use crate::{
 const DEFAULT_FOLDS: usize = 5;
 
 /// Every measure, in the order of the answer.
-const MEASURES: [KnowledgeMeasure; 3] =
-    [KnowledgeMeasure::FunctionMatching, KnowledgeMeasure::AffineTransfer, KnowledgeMeasure::LinearProbe];
+const MEASURES: [KnowledgeMeasure; 4] = [
+    KnowledgeMeasure::FunctionMatching,
+    KnowledgeMeasure::AffineTransfer,
+    KnowledgeMeasure::LinearProbe,
+    KnowledgeMeasure::FineTune,
+];
 
 /// Refuses options that the probe set cannot serve, before any work is done.
 ///
@@ -38,6 +44,15 @@ pub fn check(options: &KnowledgeOptions, probe: &Dataset) -> Result<()> {
     Ok(())
 }
 
+/// The fine-tuning, where it was asked for.
+///
+/// # Errors
+/// Those of [`FineTunePlan::new`].
+pub fn fine_tune_plan(options: &KnowledgeOptions, probe: &Dataset, seed: u64) -> Result<Option<FineTunePlan>> {
+    let asked = options.measures.contains(&KnowledgeMeasure::FineTune);
+    asked.then(|| FineTunePlan::new(&options.fine_tune, probe, seed, "knowledge.fine_tune")).transpose()
+}
+
 /// Computes the measures that were asked for or, if none was named, those that the probe set allows.
 ///
 /// A measure that was not named and whose mathematics has nothing to work on is skipped with the reason.
@@ -50,13 +65,19 @@ pub fn scores(call: &Call<'_>, source: &Network, meeting: &Meeting) -> Result<Kn
         function_matching: None,
         affine_transfer: None,
         linear_probe: None,
+        fine_tune: None,
         n_parameters: source.n_parameters(),
         clean_accuracy: source.clean_accuracy(),
         skipped: Vec::new(),
     };
     for measure in MEASURES {
         let named = options.measures.contains(&measure);
-        if !named && !options.measures.is_empty() {
+        if !named && (!options.measures.is_empty() || measure == KnowledgeMeasure::FineTune) {
+            continue;
+        }
+        if measure == KnowledgeMeasure::FineTune {
+            // Its errors have their own reasons.
+            scores.fine_tune = Some(fine_tune::of_source(call, source, meeting)?);
             continue;
         }
         let outcome = possible(measure, call.setting.probe).and_then(|()| compute(measure, call, meeting, &mut scores));
@@ -80,6 +101,9 @@ fn possible(measure: KnowledgeMeasure, probe: &Dataset) -> Result<(), String> {
         }
         KnowledgeMeasure::LinearProbe if !has_labels => {
             Err("the linear probe needs labels, and the probe set has none".to_owned())
+        }
+        KnowledgeMeasure::FineTune if !(has_labels || has_targets) => {
+            Err("fine-tuning needs labels or targets, and the probe set has none".to_owned())
         }
         _ => Ok(()),
     }
@@ -114,6 +138,7 @@ fn compute(
                     .map_err(|cause| cause.to_string())?,
             );
         }
+        KnowledgeMeasure::FineTune => {}
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ mod calls;
 mod compare;
 mod describe;
 mod empirical;
+mod fine_tune;
+mod fine_tune_plan;
 mod interface;
 mod jacobian_rows;
 mod knowledge;

@@ -9,6 +9,7 @@ use crate::{
     registry::OutputKind,
     scoring::{
         attack_plan::AttackPlan,
+        fine_tune_plan::FineTunePlan,
         knowledge,
         network::Network,
         passes::{Meeting, OwnRecord, Setting},
@@ -23,6 +24,7 @@ pub struct Call<'a> {
     pub options: &'a ScoreOptions,
     pub reference: &'a Network,
     pub reference_record: &'a OwnRecord,
+    pub fine_tune: Option<&'a FineTunePlan>,
     pub probe_digest: &'a str,
     pub dropped: &'a [DroppedSamples],
     pub provider: &'static str,

@@ -14,7 +14,10 @@ use crate::{
         adversarial::Undertaking,
         attack_plan::AttackPlan,
         compare::{Comparison, Matrices},
-        describe, knowledge,
+        describe,
+        fine_tune::Refinement,
+        fine_tune_plan::FineTunePlan,
+        knowledge,
         network::Network,
         ranking,
         survey::{self, Survey},
@@ -82,6 +85,10 @@ impl Scorer {
         }
         let resamples = Resamples::new(probe.n_samples(), options.confidence, options.seed)
             .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
+        let fine_tune = knowledge::fine_tune_plan(&options.knowledge, &probe, options.seed)?;
+        if let Some(plan) = &fine_tune {
+            sources.iter().try_for_each(|source| plan.check_memory(source, self.config.request_bytes))?;
+        }
         let survey = Survey {
             options: options.clone(),
             plan,
@@ -93,6 +100,7 @@ impl Scorer {
             sources,
             skipped,
             resamples,
+            fine_tune,
             batch_size: self.config.batch_size,
             group_bytes: self.config.group_bytes,
         };
@@ -285,6 +293,36 @@ impl Scoring for Scorer {
             seed,
             attack: plan.resolved(&request.attack),
             pooling,
+            provider: self.runtime.provider().to_owned(),
+        })
+    }
+
+    fn fine_tune(
+        &self,
+        request: &FineTuneRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<FineTuned> {
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let plan = FineTunePlan::new(&request.options, &probe, request.seed, "options")?;
+        let network = self.network(&request.model, probe.shape()).map_err(|error| error.at("model"))?;
+        plan.check_memory(&network, self.config.request_bytes)?;
+        let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
+            .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
+        let snapshot = self.registry.get(&request.model)?;
+        let work = Refinement { plan: &plan, probe: &probe, network: &network, resamples: &resamples };
+        let (scores, onnx, manifest) = work.run(&self.runtime, &snapshot, on_progress, cancel)?;
+        Ok(FineTuned {
+            scores,
+            onnx,
+            manifest,
+            model: network.reference().clone(),
+            dataset: probe.name().to_owned(),
+            probe_digest: probe.digest().to_string(),
+            n_samples: probe.n_samples(),
+            dropped,
+            seed: request.seed,
+            confidence: request.confidence,
             provider: self.runtime.provider().to_owned(),
         })
     }

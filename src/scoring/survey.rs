@@ -14,6 +14,7 @@ use crate::{
     runtime::Runtime,
     scoring::{
         attack_plan::AttackPlan,
+        fine_tune_plan::FineTunePlan,
         network::Network,
         pair::{self, Call},
         passes::{self, Meeting, OwnRecord, Setting},
@@ -34,6 +35,8 @@ pub struct Survey {
     pub sources: Vec<Arc<Network>>,
     pub skipped: Vec<SkippedSource>,
     pub resamples: Resamples,
+    /// Where sources are to be fine-tuned.
+    pub fine_tune: Option<FineTunePlan>,
     pub batch_size: usize,
     pub group_bytes: usize,
 }
@@ -99,7 +102,8 @@ impl Survey {
         let is_open: Vec<bool> = scores.iter().map(Option::is_none).collect();
         let n_open = is_open.iter().filter(|&&open| open).count() as u64;
         // A source passes twice over the probe set: itself, then through the reference under its attack.
-        let total = self.probe.n_samples() as u64 * (1 + 2 * n_open);
+        let trained = self.fine_tune.as_ref().map_or(0, FineTunePlan::n_passed);
+        let total = self.probe.n_samples() as u64 * (1 + 2 * n_open) + trained * n_open;
         let meter = Mutex::new(Meter { done: 0, total, on_event });
         let locked = || meter.lock().unwrap_or_else(PoisonError::into_inner);
         let advance = |stage: &str, n_rows: usize| locked().advance(stage, n_rows);
@@ -160,6 +164,7 @@ impl Survey {
             options: &self.options,
             reference: &self.reference,
             reference_record: record,
+            fine_tune: self.fine_tune.as_ref(),
             probe_digest: &self.probe_digest,
             dropped: &self.dropped,
             provider: runtime.provider(),

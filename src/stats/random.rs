@@ -40,6 +40,16 @@ pub enum Purpose {
     SourcePermutation = 30,
     /// Weights of the scores that a recommendation is made of; index: resample.
     ScoreWeights = 31,
+    /// Order of the samples in training; index: run and epoch.
+    Batches = 40,
+    /// Samples that a training holds out; index: class.
+    HeldOut = 41,
+    /// Samples that say when a training stops; index: run and class.
+    Validation = 42,
+    /// What a new head starts from; index: 0.
+    InitialHead = 43,
+    /// Changes of images in training; index: epoch and sample.
+    Augmentation = 44,
 }
 
 /// The stream of a purpose and an index (below 2⁵⁶) under a seed.

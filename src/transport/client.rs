@@ -10,9 +10,10 @@ use tonic_types::StatusExt;
 
 use crate::transport::proto::{
     AttackRequest, AttackResponse, CheckModelRequest, CheckModelResponse, CompareTasksRequest, CompareTasksResponse,
-    Dataset, ExportGradientGraphRequest, ListDatasetsRequest, ListModelsRequest, Model, RankSourcesRequest,
-    RankSourcesResponse, TransferScoreRequest, TransferScoreResponse, dataset_service_client::DatasetServiceClient,
-    model_service_client::ModelServiceClient, transfer_score_service_client::TransferScoreServiceClient,
+    Dataset, ExportGradientGraphRequest, FineTuneRequest, FineTuneResponse, ListDatasetsRequest, ListModelsRequest,
+    Model, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
+    dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient,
+    transfer_score_service_client::TransferScoreServiceClient,
 };
 
 /// How long to wait for a server to accept a connection.
@@ -72,6 +73,11 @@ impl Client {
     /// Starts an attack.
     pub async fn attack(&self, request: AttackRequest) -> Result<AttackEvents, ClientError> {
         Ok(AttackEvents(self.scores().attack(Request::new(request)).await?.into_inner()))
+    }
+
+    /// Starts a fine-tuning.
+    pub async fn fine_tune(&self, request: FineTuneRequest) -> Result<FineTuneEvents, ClientError> {
+        Ok(FineTuneEvents(self.scores().fine_tune(Request::new(request)).await?.into_inner()))
     }
 
     /// Every model.
@@ -140,6 +146,17 @@ pub struct AttackEvents(Streaming<AttackResponse>);
 impl AttackEvents {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<AttackResponse>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+/// The events of a fine-tuning, as they come.
+#[derive(Debug)]
+pub struct FineTuneEvents(Streaming<FineTuneResponse>);
+
+impl FineTuneEvents {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<FineTuneResponse>, ClientError> {
         Ok(self.0.message().await?)
     }
 }

@@ -10,14 +10,14 @@ use crate::{
         call::{Calls, Context, EventStream, Outlet},
         convert,
         proto::{
-            AttackRequest, AttackResponse, CompareTasksRequest, CompareTasksResponse, RankSourcesRequest,
-            RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
+            AttackRequest, AttackResponse, CompareTasksRequest, CompareTasksResponse, FineTuneRequest,
+            FineTuneResponse, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
             transfer_score_service_server::TransferScoreService,
         },
     },
 };
 
-/// Scores pairs, ranks sources, compares tasks and makes adversarial examples.
+/// Scores pairs, ranks sources, compares tasks, makes adversarial examples and fine-tunes.
 pub struct ScoreService {
     pub calls: Calls,
 }
@@ -72,6 +72,22 @@ impl TransferScoreService for ScoreService {
             let is_progress = |event: &_| matches!(event, AdversarialEvent::Progress(_));
             let work = |on_event: &mut (dyn FnMut(AdversarialEvent) + Send)| scoring.attack(&request, on_event, cancel);
             relay(outlet, cancel, is_progress, convert::attack_event, work, convert::attack_summary)
+        }))
+    }
+
+    type FineTuneStream = EventStream<FineTuneResponse>;
+
+    async fn fine_tune(&self, request: Request<FineTuneRequest>) -> Result<Response<Self::FineTuneStream>, Status> {
+        let context = Context::of(&request);
+        let request = convert::fine_tune_request(request.into_inner()).map_err(|error| context.status(&error))?;
+        Ok(self.calls.stream(context, move |scoring, outlet, cancel| {
+            let mut on_progress = |progress| outlet.offer(convert::fine_tune_progress(progress));
+            let tuned = scoring.fine_tune(&request, &mut on_progress, cancel)?;
+            for event in convert::fine_tuned(tuned)? {
+                cancel.check()?;
+                outlet.send(event)?;
+            }
+            Ok(())
         }))
     }
 }

@@ -40,6 +40,7 @@ class Checks:
         self.ranking_messages = importlib.import_module("transferscore.v1.ranking_pb2")
         self.attack_messages = importlib.import_module("transferscore.v1.attack_pb2")
         self.adversarial_messages = importlib.import_module("transferscore.v1.adversarial_pb2")
+        self.fine_tune_messages = importlib.import_module("transferscore.v1.fine_tune_pb2")
         self.compare_messages = importlib.import_module("transferscore.v1.compare_pb2")
         self.model_messages = importlib.import_module("transferscore.v1.model_pb2")
         score_services = importlib.import_module("transferscore.v1.transfer_score_pb2_grpc")
@@ -97,6 +98,17 @@ class Checks:
         assert all(max(chunk.linf_norms) <= chunk.epsilon + 1e-6 for chunk in chunks), chunks
         assert sum(len(chunk.linf_norms) for chunk in chunks) == 40
 
+    def fine_tunes(self):
+        request = self.fine_tune_messages.FineTuneRequest(
+            model="digits-50", dataset="digits",
+            options=self.fine_tune_messages.FineTuneOptions(mode="FINE_TUNE_MODE_WHOLE", epochs=5, learning_rate=0.03),
+        )
+        events = [event for event in self.scores.FineTune(request) if event.WhichOneof("event") != "progress"]
+        summary = events[0].summary
+        assert summary.scores.accuracy.value > summary.scores.majority_accuracy, summary
+        assert summary.scores.curve[-1].training_loss < summary.scores.curve[0].training_loss, summary
+        assert sum(len(event.model) for event in events[1:]) == summary.size_bytes > 0, summary
+
     def compares_tasks(self):
         models = ["digits-0", "digits-50", "digits-100", "digits-reference"]
         request = self.compare_messages.CompareTasksRequest(models=models, dataset="digits", max_samples=40)
@@ -125,6 +137,7 @@ class Checks:
             self.answers_the_same_bytes_again,
             self.ranks_sources,
             self.makes_adversarial_examples,
+            self.fine_tunes,
             self.compares_tasks,
             self.explains_a_bad_request,
         ]

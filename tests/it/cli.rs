@@ -93,6 +93,10 @@ async fn answers_are_tables_for_people() {
             &["attack", "ok", "--dataset", "digits", "--evaluate", "other", "--epsilon", "0.1", "--epsilon", "0.2"],
             &["success on other", "0.500 (0.000 clean)", "0.100", "0.200"],
         ),
+        (
+            &["finetune", "ok", "--dataset", "digits", "--mode", "whole"],
+            &["0.750 [0.750, 0.750]", "6 trained on, 2 held out"],
+        ),
     ] {
         let output = run_against(&running, arguments).await;
         let stdout = text(&output.stdout);
@@ -233,6 +237,29 @@ fn examples_of_a_real_network_are_a_dataset_of_their_own() {
         DatasetStore::open(&[folder.path().to_owned()]).expect("a folder").get("attacked").expect("a dataset");
     assert_eq!((attacked.n_samples(), attacked.shape(), attacked.n_classes()), (30, &[1, 8, 8][..], 4));
     assert!(attacked.is_pixels() && attacked.labels().is_some_and(|labels| labels.len() == 30));
+}
+
+#[test]
+fn a_fine_tuned_network_is_a_model_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tuned/model.onnx").display().to_string();
+    let (library, bundled) = (support::library().display().to_string(), concat!(env!("CARGO_MANIFEST_DIR"), "/models"));
+    let datasets = format!("{bundled}/datasets");
+    let places = ["--models", bundled, "--datasets", &datasets, "--onnxruntime", &library, "--json"];
+    let training = ["--epochs", "3", "--batch", "16", "--optimizer", "adamw", "--held-out", "0.3"];
+    let tuned =
+        run(&[&["finetune", "digits-75", "--dataset", "digits", "--output", &file], &training[..], &places].concat());
+    assert_eq!(tuned.status.code(), Some(0), "{}", text(&tuned.stderr));
+    let summary: serde_json::Value = serde_json::from_str(&text(&tuned.stdout)).expect("JSON");
+    assert_eq!(summary["scores"]["curve"].as_array().map(Vec::len), Some(3));
+    assert_eq!(summary["scores"]["options"]["optimizer"], "FINE_TUNE_OPTIMIZER_ADAMW");
+    let bytes = std::fs::metadata(&file).expect("a file").len();
+    assert_eq!(summary["sizeBytes"], bytes.to_string());
+    let own = folder.path().display().to_string();
+    let models = run(&["models", "--json", "--models", &own, "--datasets", &datasets, "--onnxruntime", &library]);
+    let models: serde_json::Value = serde_json::from_str(&text(&models.stdout)).expect("JSON");
+    assert_eq!((&models["models"][0]["name"], &models["models"][0]["problem"]), (&"tuned".into(), &"".into()));
+    assert!(models["models"][0]["summary"].to_string().starts_with("\"digits-75 fine-tuned on digits"));
 }
 
 #[tokio::test]

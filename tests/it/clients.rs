@@ -134,5 +134,5 @@ fn a_python_client_works_from_the_proto_files_alone() {
     let script = repository("tests/clients/client.py");
     let proto = repository("proto");
     let said = stdout(&python, &[script.to_str().unwrap(), &server.address, proto.to_str().unwrap()]);
-    assert!(said.ends_with("7 checks passed\n"), "{said}");
+    assert!(said.ends_with("8 checks passed\n"), "{said}");
 }

@@ -17,7 +17,7 @@ use transferscore::{
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 /// An array as npyz writes it.
-fn npy<T: npyz::AutoSerialize + Clone>(shape: &[u64], values: &[T]) -> Vec<u8> {
+pub fn npy<T: npyz::AutoSerialize + Clone>(shape: &[u64], values: &[T]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer =
         npyz::WriteOptions::new().default_dtype().shape(shape).writer(Cursor::new(&mut bytes)).begin_nd().unwrap();
@@ -39,7 +39,7 @@ fn header(descr: &str, shape: &str) -> String {
     format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
 }
 
-fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     for (name, bytes) in arrays {

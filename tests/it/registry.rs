@@ -219,6 +219,15 @@ fn a_manifest_is_read_as_documented() {
 }
 
 #[test]
+fn a_manifest_is_written_as_it_is_read() {
+    let full = "summary = \"of \\\"digits\\\"\"\n\n[input]\nsize = [32, 24]\nmean = [0.49, 1e-7]\nstd = [0.25, 2.0]\n\
+                layout = \"nhwc\"\n\n[output]\nkind = \"dense\"\nclasses = [\"a\", \"b\"]\nfeatures = \"pool\"\naccuracy = 0.75\n";
+    let manifest = Manifest::parse("f", full.as_bytes()).unwrap();
+    assert_eq!(Manifest::parse("f", manifest.to_toml().as_bytes()).unwrap(), manifest);
+    assert_eq!(Manifest::default().to_toml(), "summary = \"\"\n");
+}
+
+#[test]
 fn a_bad_manifest_names_file_key_and_mend() {
     let expected: [(&[u8], &str); 16] = [
         (b"\xff", "f.toml: not UTF-8"),

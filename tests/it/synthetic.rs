@@ -38,7 +38,7 @@ fn request(source_model: &str, solver: VirtualSolver) -> TransferScoreRequest {
         knowledge: Some(KnowledgeOptions {
             measures: vec![KnowledgeMeasure::AffineTransfer as i32],
             ridge: Some(0.0),
-            folds: 0,
+            ..Default::default()
         }),
         attack: Some(AttackOptions {
             virtual_attack: Some(VirtualAttackOptions { solver: solver.into(), ..Default::default() }),

@@ -8,6 +8,14 @@ use super::super::{
     tensor::Tensor,
 };
 
+/// The prefix of what is put in front of a model.
+const PREFIX: &str = "preprocessing";
+
+/// Whether a tensor has the name of one that [`with_preprocessing`] adds.
+pub fn is_preprocessing(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Most elements of an interpolation matrix.
 const LARGEST_MATRIX: u64 = 1 << 24;
 
@@ -58,7 +66,7 @@ pub fn with_preprocessing(graph: &Graph, input: &str, preprocessing: &Preprocess
     let batch = graph.shape(input).and_then(<[Dim]>::first).cloned().unwrap_or_else(|| Dim::symbol("batch"));
     let mut dims = vec![batch];
     dims.extend(preprocessing.sample_shape.iter().map(|&size| Dim::Known(size as u64)));
-    let mut builder = Builder::new(graph.clone(), "preprocessing");
+    let mut builder = Builder::new(graph.clone(), PREFIX);
     let nodes = builder.take_nodes();
     builder.set_type(input, ValueType::new(ElementType::Float32, dims));
     let mut value = input.to_owned();

@@ -102,7 +102,9 @@ fn pulled(builder: &mut Builder, transposition: &Transposition, cotangent: &str)
     if !(is_plain || is_depthwise) {
         return transposition.emit(builder, cotangent);
     }
-    let Some(kernel) = adjoint_weight(builder, weight, groups) else { return transposition.emit(builder, cotangent) };
+    let Some(kernel) = adjoint_weight(builder, weight, groups)? else {
+        return transposition.emit(builder, cotangent);
+    };
     let spread =
         if is_plain { cotangent.to_owned() } else { spread_out(builder, transposition, &geometry, cotangent)? };
     convolved(builder, &spread, &kernel, window, pads, groups)
@@ -146,11 +148,39 @@ fn reflected_pads(window: &Window, pads: &[Adjoint]) -> Option<Vec<i64>> {
     Some([front, behind].concat())
 }
 
-/// The weight with input and output channels exchanged and kernels reversed: a constant, if the weight is one.
-fn adjoint_weight(builder: &mut Builder, weight: &str, groups: i64) -> Option<String> {
-    let groups = usize::try_from(groups).ok()?;
-    builder
-        .derived_constant(weight, &format!("adjoint kernel in {groups} groups"), |tensor| tensor.adjoint_kernel(groups))
+/// The weight with input and output channels exchanged and kernels reversed: a constant if the weight is one, else made
+/// at run time; `None` where its sizes are not known.
+fn adjoint_weight(builder: &mut Builder, weight: &str, groups: i64) -> Result<Option<String>> {
+    let Some(n_groups) = usize::try_from(groups).ok().filter(|&groups| groups > 0) else { return Ok(None) };
+    let purpose = format!("adjoint kernel in {groups} groups");
+    let constant = builder.derived_constant(weight, &purpose, |tensor| tensor.adjoint_kernel(n_groups));
+    if constant.is_some() {
+        return Ok(constant);
+    }
+    let sizes =
+        builder.shape(weight)?.iter().map(|dim| dim.known().and_then(|size| i64::try_from(size).ok())).collect();
+    let Some(sizes): Option<Vec<i64>> = sizes else { return Ok(None) };
+    let [rows, columns, kernel @ ..] = sizes.as_slice() else { return Ok(None) };
+    let (rows, columns) = (*rows, *columns);
+    let axes: Vec<i64> = (2..kernel.len() as i64 + 2).collect();
+    let mut value = weight.to_owned();
+    if kernel.iter().any(|&size| size > 1) {
+        let backwards = [vec![-1; kernel.len()], vec![i64::MIN; kernel.len()], axes, vec![-1; kernel.len()]];
+        let mut inputs = vec![value];
+        for numbers in backwards {
+            inputs.push(builder.integers(&numbers)?);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        value = builder.emit("Slice", &inputs, &[])?;
+    }
+    if groups == 1 {
+        let exchanged: Vec<usize> = [1, 0].into_iter().chain(2..kernel.len() + 2).collect();
+        return builder.permuted(&value, &exchanged).map(Some);
+    }
+    let value = builder.reshaped(&value, &[&[groups, rows / groups, columns], kernel].concat())?;
+    let exchanged: Vec<usize> = [0, 2, 1].into_iter().chain(3..kernel.len() + 3).collect();
+    let value = builder.permuted(&value, &exchanged)?;
+    builder.reshaped(&value, &[&[groups * columns, rows / groups], kernel].concat()).map(Some)
 }
 
 fn convolved(
@@ -172,8 +202,8 @@ fn convolved(
 /// The bias is added to each channel.
 fn weight_or_bias(builder: &mut Builder, site: &Site) -> Result<Map> {
     if site.input == 1 {
-        if site.node.op != "Conv" {
-            return Err(site.refuse("its weight depends on the input; only constant weights are supported"));
+        if site.node.op == "ConvTranspose" && has_automatic_pads(site.node) {
+            return Err(site.refuse(AUTOMATIC));
         }
         let window = known_window(builder, site, site.x())?;
         return conv_weight::of_weight(builder, site, &window);
@@ -194,6 +224,14 @@ fn weight_or_bias(builder: &mut Builder, site: &Site) -> Result<Map> {
     Ok(Pair::of(apply, transpose))
 }
 
+/// Why a transposed convolution has no derivative.
+const AUTOMATIC: &str = "its padding is automatic; export it with explicit pads";
+
+/// Whether a transposed convolution's padding follows from sizes that only the run shows.
+fn has_automatic_pads(node: &Node) -> bool {
+    !matches!(node.text("auto_pad"), None | Some("NOTSET")) || node.ints("output_shape").is_some()
+}
+
 fn transposed_type(inference: &Inference) -> Inferred {
     let (input, weight) = (inference.shape(0)?, inference.shape(1)?);
     let node = inference.node;
@@ -207,8 +245,7 @@ fn transposed_type(inference: &Inference) -> Inferred {
     let groups = u64::try_from(groups_of(node)).unwrap_or(0);
     let rows = columns.known().and_then(|columns| columns.checked_mul(groups)).ok_or(Cause::Unknown)?;
     let mut shape = vec![batch.clone(), Dim::Known(rows)];
-    let automatic = !matches!(node.text("auto_pad"), None | Some("NOTSET")) || node.ints("output_shape").is_some();
-    if automatic {
+    if has_automatic_pads(node) {
         shape.extend((0..spatial.len()).map(|axis| inference.fresh(0, axis + 2)));
         return Ok(vec![ValueType::new(inference.element(0)?, shape)]);
     }
@@ -241,8 +278,8 @@ fn conv_transpose(builder: &mut Builder, site: &Site) -> Result<Map> {
         return weight_or_bias(builder, site);
     }
     let node = site.node;
-    if !matches!(node.text("auto_pad"), None | Some("NOTSET")) || node.ints("output_shape").is_some() {
-        return Err(site.refuse("its padding is automatic; export it with explicit pads"));
+    if has_automatic_pads(node) {
+        return Err(site.refuse(AUTOMATIC));
     }
     let weight = site.operand(1)?.to_owned();
     known_window(builder, site, &weight)?;

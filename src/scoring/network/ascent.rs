@@ -2,13 +2,13 @@
 
 use ndarray::{Array2, ArrayD, ArrayView2, Axis, IxDyn};
 
-use super::{Derived, Network, stack};
+use super::{Derived, Network, Stopped, stack};
 use crate::{
     attack::{Accumulated, Choose, JacobianProducts, LossTarget, Model, Momentum, Norm, PixelRange, Pullback},
     cancel::Cancel,
     error::{Error, Result},
     gradient::compose,
-    runtime::{Carry, Iteration, RuntimeError},
+    runtime::{Carry, Iteration},
 };
 
 /// Steps of steepest ascent on a loss, with the projection onto a ball and the clip to the pixel range after each.
@@ -21,18 +21,6 @@ pub struct Ascent {
     pub steps: u32,
     pub momentum: Option<Momentum>,
     pub range: PixelRange,
-}
-
-/// Why an iteration in ONNX Runtime ended early.
-enum Stopped {
-    ByRuntime(RuntimeError),
-    ByWatch(Error),
-}
-
-impl From<RuntimeError> for Stopped {
-    fn from(cause: RuntimeError) -> Self {
-        Stopped::ByRuntime(cause)
-    }
 }
 
 impl Model for Network {
@@ -111,10 +99,7 @@ impl Network {
                 let finite = watched.iter().all(|norms| norms.iter().all(|norm| norm.is_finite()));
                 if finite { Ok(()) } else { Err(Stopped::ByWatch(self.not_finite(&format!("gradient/{input}")))) }
             });
-            let last = last.map_err(|stopped| match stopped {
-                Stopped::ByRuntime(cause) => self.execution_failed(&cause),
-                Stopped::ByWatch(error) => error,
-            })?;
+            let last = last.map_err(|stopped| stopped.about(self))?;
             let last = last.first().ok_or_else(|| self.lacks(next))?;
             adversarial.push(self.flat(last.view(), next, n_rows)?);
         }

@@ -5,6 +5,7 @@
 
 mod ascent;
 mod jacobian;
+mod training;
 
 use std::{
     collections::HashMap,
@@ -16,6 +17,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, 
 pub use ascent::Ascent;
 use jacobian::Backward;
 pub use jacobian::Linearised;
+pub use training::{Course, Trained, Trainee, Training};
 
 use crate::{
     error::{Error, Reason, Result},
@@ -285,9 +287,30 @@ impl Network {
     }
 }
 
+/// Why runs in a row ended early.
+enum Stopped {
+    ByRuntime(RuntimeError),
+    ByWatch(Error),
+}
+
+impl From<RuntimeError> for Stopped {
+    fn from(cause: RuntimeError) -> Self {
+        Stopped::ByRuntime(cause)
+    }
+}
+
+impl Stopped {
+    fn about(self, network: &Network) -> Error {
+        match self {
+            Stopped::ByRuntime(cause) => network.execution_failed(&cause),
+            Stopped::ByWatch(error) => error,
+        }
+    }
+}
+
 /// The model computed in float32 where it is in half precision, and throughout where samples or outputs are not float32:
 /// for these types ONNX Runtime's CPU lacks kernels, and samples are float32.
-fn in_float32(graph: &Graph) -> gradient::Result<Graph> {
+pub fn in_float32(graph: &Graph) -> gradient::Result<Graph> {
     let is_other = |port: &Port| port.element().is_some_and(|kind| kind.is_float() && kind != ElementType::Float32);
     let ports = graph.inputs().into_iter().chain(graph.outputs());
     if ports.into_iter().any(|port| is_other(&port)) { gradient::in_single(graph) } else { gradient::widened(graph) }

@@ -33,7 +33,9 @@ const ADVERSARIAL: [Adversarial; 15] = [
 
 /// What [`crate::scoring::types::KnowledgeScores::values`] tells that is no estimate; measured transfers in the order in which
 /// they are believed.
-const KNOWLEDGE: [(&str, MeasureKind); 6] = [
+const KNOWLEDGE: [(&str, MeasureKind); 8] = [
+    ("knowledge.fine_tune.accuracy", MeasureKind::Transfer),
+    ("knowledge.fine_tune.r2", MeasureKind::Transfer),
     ("knowledge.linear_probe.accuracy", MeasureKind::Transfer),
     ("knowledge.affine_transfer.held_out_r2", MeasureKind::Transfer),
     ("knowledge.function_matching.r2", MeasureKind::Estimate),

@@ -1,5 +1,6 @@
 //! Knowledge measures: asked for, and answered.
 
+use super::{FineTuneOptions, FineTuneScores};
 use crate::{
     knowledge::{AffineFit, LinearProbe},
     stats::Estimate,
@@ -10,6 +11,8 @@ pub enum KnowledgeMeasure {
     FunctionMatching,
     AffineTransfer,
     LinearProbe,
+    /// Computed only where it is named.
+    FineTune,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,7 @@ pub struct KnowledgeOptions {
     pub ridge: Option<f64>,
     /// 0 means the default.
     pub folds: usize,
+    pub fine_tune: FineTuneOptions,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +31,7 @@ pub struct KnowledgeScores {
     pub function_matching: Option<AffineFit>,
     pub affine_transfer: Option<AffineFit>,
     pub linear_probe: Option<LinearProbe>,
+    pub fine_tune: Option<FineTuneScores>,
     pub n_parameters: u64,
     /// On the source's own task, 0..1, as its manifest tells.
     pub clean_accuracy: Option<f64>,
@@ -46,7 +51,10 @@ pub struct KnowledgeValue<'a> {
 impl KnowledgeScores {
     /// Every measure that was computed, as the number by which sources are ranked and correlated; the baselines last.
     pub fn values(&self) -> Vec<KnowledgeValue<'_>> {
+        let tuned = self.fine_tune.as_ref();
         let fitted = [
+            ("knowledge.fine_tune.accuracy", tuned.and_then(|tuned| tuned.accuracy.as_ref())),
+            ("knowledge.fine_tune.r2", tuned.and_then(|tuned| tuned.r2.as_ref())),
             ("knowledge.linear_probe.accuracy", self.linear_probe.as_ref().map(|probe| &probe.accuracy)),
             ("knowledge.affine_transfer.held_out_r2", self.affine_transfer.as_ref().map(|fit| &fit.held_out_r2)),
             ("knowledge.function_matching.r2", self.function_matching.as_ref().map(|fit| &fit.r2)),

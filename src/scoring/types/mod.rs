@@ -4,6 +4,7 @@ mod adversarial;
 mod attack;
 mod catalogue;
 mod compare;
+mod fine_tune;
 mod knowledge;
 mod ranking;
 mod request;
@@ -14,6 +15,7 @@ pub use adversarial::*;
 pub use attack::*;
 pub use catalogue::*;
 pub use compare::*;
+pub use fine_tune::*;
 pub use knowledge::*;
 pub use ranking::*;
 pub use request::*;
@@ -26,4 +28,5 @@ pub use crate::{
     metric::{GradientMatching, LossScores, ProbeErrors, TheoremCheck, TheoryChecks},
     registry::OutputKind,
     stats::{Agreement, Coefficient, Confidence, Estimate, Merge, Regret, ShuffledNull},
+    training::{Augmentation, ScheduleShape},
 };

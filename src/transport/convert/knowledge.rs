@@ -1,6 +1,9 @@
 //! Knowledge settings.
 
-use super::field::{known, out_of_range};
+use super::{
+    field::{known, out_of_range},
+    fine_tune::fine_tune_options,
+};
 use crate::{
     error::{Error, Reason, Result},
     limits,
@@ -25,6 +28,7 @@ pub fn knowledge(options: Option<proto::KnowledgeOptions>) -> Result<KnowledgeOp
             proto::KnowledgeMeasure::FunctionMatching => KnowledgeMeasure::FunctionMatching,
             proto::KnowledgeMeasure::AffineTransfer => KnowledgeMeasure::AffineTransfer,
             proto::KnowledgeMeasure::LinearProbe => KnowledgeMeasure::LinearProbe,
+            proto::KnowledgeMeasure::FineTune => KnowledgeMeasure::FineTune,
         };
         if !measures.contains(&measure) {
             measures.push(measure);
@@ -41,7 +45,8 @@ pub fn knowledge(options: Option<proto::KnowledgeOptions>) -> Result<KnowledgeOp
         let allowed = format!("{} to {}, or 0 for the default", limits::MIN_FOLDS, limits::FOLDS);
         return Err(out_of_range("knowledge.folds", options.folds, &allowed));
     }
-    Ok(KnowledgeOptions { measures, ridge: options.ridge, folds: options.folds as usize })
+    let fine_tune = fine_tune_options("knowledge.fine_tune", options.fine_tune)?;
+    Ok(KnowledgeOptions { measures, ridge: options.ridge, folds: options.folds as usize, fine_tune })
 }
 
 /// A measure's number on the wire.
@@ -50,5 +55,6 @@ pub fn measure(measure: KnowledgeMeasure) -> proto::KnowledgeMeasure {
         KnowledgeMeasure::FunctionMatching => proto::KnowledgeMeasure::FunctionMatching,
         KnowledgeMeasure::AffineTransfer => proto::KnowledgeMeasure::AffineTransfer,
         KnowledgeMeasure::LinearProbe => proto::KnowledgeMeasure::LinearProbe,
+        KnowledgeMeasure::FineTune => proto::KnowledgeMeasure::FineTune,
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     attack::attack_used,
     field::{count, finite},
+    fine_tune::fine_tune_scores,
     knowledge::measure,
     virtual_attack::solver_report,
 };
@@ -124,6 +125,7 @@ fn knowledge(scores: KnowledgeScores) -> Result<proto::KnowledgeScores> {
         function_matching: fit("knowledge.function_matching", scores.function_matching)?,
         affine_transfer: fit("knowledge.affine_transfer", scores.affine_transfer)?,
         linear_probe: scores.linear_probe.map(|probe| linear_probe(&probe)).transpose()?,
+        fine_tune: scores.fine_tune.as_ref().map(fine_tune_scores).transpose()?,
         n_parameters: scores.n_parameters,
         clean_accuracy: scores
             .clean_accuracy

@@ -2,7 +2,7 @@
 
 mod attack_step;
 mod attention;
-mod calculus;
+pub mod calculus;
 mod composition;
 mod constants;
 mod documents;
@@ -25,4 +25,5 @@ mod random_graphs;
 mod recurrent;
 mod resizing;
 mod spatial;
+mod training;
 mod verifying;

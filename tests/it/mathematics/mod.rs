@@ -16,3 +16,4 @@ mod stats;
 mod support;
 mod tasks;
 mod theory;
+mod training;

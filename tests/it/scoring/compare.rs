@@ -45,6 +45,7 @@ fn agrees_with_its_pairs(attack: &AttackOptions) {
                         measures: vec![KnowledgeMeasure::FunctionMatching],
                         ridge: Some(0.1),
                         folds: 0,
+                        fine_tune: FineTuneOptions::default(),
                     },
                     ..options()
                 },

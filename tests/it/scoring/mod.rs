@@ -7,6 +7,7 @@ mod determinism;
 mod digits;
 mod engine;
 mod files;
+mod fine_tune;
 mod ranking;
 mod refusals;
 
@@ -53,7 +54,12 @@ pub fn options() -> ScoreOptions {
         attack: attack(AttackMethod::Virtual),
         matching: MatchingOptions::default(),
         theory: None,
-        knowledge: KnowledgeOptions { measures: Vec::new(), ridge: None, folds: 0 },
+        knowledge: KnowledgeOptions {
+            measures: Vec::new(),
+            ridge: None,
+            folds: 0,
+            fine_tune: FineTuneOptions::default(),
+        },
         seed: 0,
         confidence: Confidence { level: 0.95, resamples: 100 },
     }

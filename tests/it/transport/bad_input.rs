@@ -5,10 +5,11 @@ use tonic_types::StatusExt;
 use transferscore::{
     limits,
     transport::proto::{
-        self, AttackOptions, AttackRequest, Confidence, ExportGradientGraphRequest, GetDatasetRequest, GetModelRequest,
-        InlineDataset, KnowledgeOptions, RankSourcesRequest, TransferScoreRequest, attack_request,
-        dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient, rank_sources_request,
-        transfer_score_request::Probe, transfer_score_service_client::TransferScoreServiceClient,
+        self, AttackOptions, AttackRequest, Confidence, ExportGradientGraphRequest, FineTuneOptions, FineTuneRequest,
+        GetDatasetRequest, GetModelRequest, InlineDataset, KnowledgeOptions, RankSourcesRequest, TransferScoreRequest,
+        attack_request, dataset_service_client::DatasetServiceClient, fine_tune_request,
+        model_service_client::ModelServiceClient, rank_sources_request, transfer_score_request::Probe,
+        transfer_score_service_client::TransferScoreServiceClient,
     },
 };
 
@@ -253,6 +254,38 @@ async fn bad_attacks_are_refused() {
     ];
     for (case, request, expected) in cases {
         let status = service.attack(request).await.expect_err(case);
+        assert_refused(case, &status, expected);
+    }
+}
+
+#[tokio::test]
+async fn bad_fine_tunings_are_refused() {
+    let running = Running::start(Fake::default()).await;
+    let mut service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
+    let valid = FineTuneRequest {
+        model: "ok".to_owned(),
+        probe: Some(fine_tune_request::Probe::Dataset("digits".to_owned())),
+        ..FineTuneRequest::default()
+    };
+    let with = |options: FineTuneOptions| FineTuneRequest { options: Some(options), ..valid.clone() };
+    let cases: [(&str, FineTuneRequest, Expected); 6] = [
+        ("no model", FineTuneRequest { model: String::new(), ..valid.clone() }, missing("model", "ListModels")),
+        ("no probe", FineTuneRequest { probe: None, ..valid.clone() }, missing("dataset", "inline_dataset")),
+        ("few samples", FineTuneRequest { max_samples: 3, ..valid.clone() }, range("max_samples", "at least 8")),
+        ("a mode", with(FineTuneOptions { mode: 9, ..Default::default() }), range("options.mode", ".proto")),
+        (
+            "an optimiser",
+            with(FineTuneOptions { optimizer: 9, ..Default::default() }),
+            range("options.optimizer", ".proto"),
+        ),
+        (
+            "a schedule",
+            with(FineTuneOptions { schedule: -1, ..Default::default() }),
+            range("options.schedule", ".proto"),
+        ),
+    ];
+    for (case, request, expected) in cases {
+        let status = service.fine_tune(request).await.expect_err(case);
         assert_refused(case, &status, expected);
     }
 }

@@ -24,7 +24,10 @@ use transferscore::{
     transport::server::{Gauges, Server, ServerError, ServerSettings},
 };
 
-use super::fake_ranking;
+use super::{
+    fake_ranking,
+    tuned::{fine_tune_scores, fine_tuned},
+};
 
 /// Changes the scores that the fake gives.
 pub type Spoil = fn(&mut PairScores);
@@ -37,6 +40,7 @@ pub struct Fake {
     pub spoil_ranking: Option<fn(&mut Ranking)>,
     pub spoil_comparison: Option<fn(&mut TaskComparison)>,
     pub spoil_examples: Option<fn(&mut AdversarialExamples)>,
+    pub spoil_fine_tuned: Option<fn(&mut FineTuned)>,
     pub released: AtomicBool,
     pub marks: Marks,
 }
@@ -124,6 +128,21 @@ impl Scoring for Fake {
             spoil(&mut ranking);
         }
         Ok(ranking)
+    }
+
+    fn fine_tune(
+        &self,
+        request: &FineTuneRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<FineTuned> {
+        self.behave(&request.model, cancel)?;
+        on_progress(Progress { done: 1, total: 2, stage: request.model.clone() });
+        let mut tuned = fine_tuned(request);
+        if let Some(spoil) = self.spoil_fine_tuned {
+            spoil(&mut tuned);
+        }
+        Ok(tuned)
     }
 
     fn attack(
@@ -362,6 +381,7 @@ pub fn pair_scores() -> PairScores {
                 n_features: 3,
                 majority_accuracy: 0.25,
             }),
+            fine_tune: Some(fine_tune_scores()),
             n_parameters: 1_000,
             clean_accuracy: Some(0.93),
             skipped: vec![(KnowledgeMeasure::LinearProbe, "no labels".to_owned())],

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_types::StatusExt;
 use transferscore::transport::proto::{
-    AttackRequest, CompareTasksRequest, RankSourcesRequest, TransferScoreRequest, attack_request, attack_response,
-    compare_tasks_request, compare_tasks_response, rank_sources_request, rank_sources_response::Event,
-    transfer_score_request, transfer_score_service_client::TransferScoreServiceClient,
+    AttackRequest, CompareTasksRequest, FineTuneRequest, RankSourcesRequest, TransferScoreRequest, attack_request,
+    attack_response, compare_tasks_request, compare_tasks_response, fine_tune_request, fine_tune_response,
+    rank_sources_request, rank_sources_response::Event, transfer_score_request,
+    transfer_score_service_client::TransferScoreServiceClient,
 };
 
 use super::fake::{Fake, RawClient, Running};
@@ -19,9 +20,10 @@ enum Shape {
     Stream,
     Attack,
     Compare,
+    FineTune,
 }
 
-const SHAPES: [Shape; 4] = [Shape::Unary, Shape::Stream, Shape::Attack, Shape::Compare];
+const SHAPES: [Shape; 5] = [Shape::Unary, Shape::Stream, Shape::Attack, Shape::Compare, Shape::FineTune];
 
 struct Caller {
     service: TransferScoreServiceClient<RawClient>,
@@ -87,6 +89,19 @@ impl Caller {
                 }
                 Ok(n_results)
             }
+            Shape::FineTune => {
+                let request = self.request(FineTuneRequest {
+                    model: behaviour.to_owned(),
+                    probe: Some(fine_tune_request::Probe::Dataset("digits".to_owned())),
+                    ..FineTuneRequest::default()
+                });
+                let mut events = self.service.fine_tune(request).await?.into_inner();
+                let mut n_results = 0;
+                while let Some(event) = events.message().await? {
+                    n_results += usize::from(!matches!(event.event, Some(fine_tune_response::Event::Progress(_))));
+                }
+                Ok(n_results)
+            }
             Shape::Attack => {
                 let request = self.request(AttackRequest {
                     models: vec![behaviour.to_owned()],
@@ -115,7 +130,7 @@ async fn assert_all_permits_are_back(running: &Running) {
 
 #[tokio::test]
 async fn ok() {
-    for (shape, n_results) in [(Shape::Unary, 1), (Shape::Stream, 3), (Shape::Attack, 3)] {
+    for (shape, n_results) in [(Shape::Unary, 1), (Shape::Stream, 3), (Shape::Attack, 3), (Shape::FineTune, 3)] {
         let running = Running::start(Fake::default()).await;
         assert_eq!(Caller::of(&running).call(shape, "ok").await.expect("scores"), n_results, "{shape:?}");
         assert_all_permits_are_back(&running).await;

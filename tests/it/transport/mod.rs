@@ -7,3 +7,4 @@ mod fake_ranking;
 mod life_cycle;
 mod numbers;
 mod surroundings;
+mod tuned;

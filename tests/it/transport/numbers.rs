@@ -68,6 +68,16 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("probe's strength", |scores| probe(scores).l2 = f64::INFINITY),
     ("clean accuracy", |scores| scores.knowledge.clean_accuracy = Some(f64::NAN)),
     ("majority", |scores| probe(scores).majority_accuracy = f64::NAN),
+    ("fine-tuning", |scores| put(&mut tuned(scores).accuracy, f64::NAN)),
+    ("fine-tuning's loss", |scores| put(&mut tuned(scores).cross_entropy, f64::INFINITY)),
+    ("fine-tuning's R2", |scores| put(&mut tuned(scores).r2, f64::NEG_INFINITY)),
+    ("fine-tuning's error", |scores| put(&mut tuned(scores).mean_squared_error, f64::NAN)),
+    ("fine-tuning's majority", |scores| tuned(scores).majority_accuracy = Some(f64::NAN)),
+    ("learning rate", |scores| tuned(scores).options.learning_rate = Some(f64::NAN)),
+    ("curve's rate", |scores| tuned(scores).curve[0].learning_rate = f64::NAN),
+    ("curve's training loss", |scores| tuned(scores).curve[1].training_loss = f64::INFINITY),
+    ("curve's held-out loss", |scores| tuned(scores).curve[0].held_out_loss = f64::NAN),
+    ("curve's accuracy", |scores| tuned(scores).curve[1].held_out_accuracy = Some(f64::NAN)),
     ("epsilon", |scores| scores.provenance.attack.epsilon = Some(f64::NAN)),
     ("step size", |scores| scores.provenance.attack.step_size = Some(f64::INFINITY)),
     ("radius", |scores| scores.provenance.attack.epsilons[0] = f64::NAN),
@@ -103,6 +113,10 @@ fn fit(scores: &mut PairScores) -> &mut transferscore::scoring::types::AffineFit
 
 fn probe(scores: &mut PairScores) -> &mut transferscore::scoring::types::LinearProbe {
     scores.knowledge.linear_probe.as_mut().expect("the fake has one")
+}
+
+fn tuned(scores: &mut PairScores) -> &mut transferscore::scoring::types::FineTuneScores {
+    scores.knowledge.fine_tune.as_mut().expect("the fake has one")
 }
 
 #[tokio::test]
