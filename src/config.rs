@@ -120,7 +120,8 @@ impl ServeConfig {
     pub fn new(sources: SourceArgs, limits_of: LimitArgs, listen: SocketAddr) -> Result<Self, ConfigError> {
         existing("--models", &sources.models)?;
         existing("--datasets", &sources.datasets)?;
-        let threads = sources.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let threads =
+            sources.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         if let Some(samples) = sources.batch_size {
             within("--batch-size", samples as u64, 1, limits::MAX_BATCH_SAMPLES as u64)?;
         }

@@ -37,6 +37,8 @@ pub const DATASET_CACHE_BYTES: u64 = 8 << 30;
 pub const ARRAY_HEADER_BYTES: usize = 64 << 10;
 /// Most classes: labels are below this.
 pub const CLASSES: usize = 65_536;
+/// Longest name of a tensor in a request, in bytes.
+pub const TENSOR_NAME_BYTES: usize = 1_024;
 /// Longest model or dataset name, in bytes.
 pub const NAME_BYTES: usize = 128;
 
@@ -117,6 +119,18 @@ pub const MOMENT_OUTPUTS: usize = 2_048;
 pub const NULL_SHUFFLES: usize = 200;
 /// Most features or targets of an affine fit, or samples where those are fewer.
 pub const FITTED_WIDTH: usize = 4_096;
+/// Shuffles of the labels for the null of an estimator.
+pub const LABEL_SHUFFLES: usize = 20;
+/// Most components of a mixture.
+pub const MIXTURE_COMPONENTS: usize = 500;
+/// Most samples that PARC compares each with each.
+pub const PAIRED_SAMPLES: usize = 2_000;
+/// Most neighbours that vote in k-NN.
+pub const NEIGHBORS: u32 = 100;
+/// Most pairs of one identity, and of two, that are verified.
+pub const VERIFIED_PAIRS: usize = 20_000;
+/// Most numbers of features, over all samples, that the knowledge measures take.
+pub const FEATURE_NUMBERS: usize = 1 << 28;
 /// Fewest folds of a linear probe.
 pub const MIN_FOLDS: u32 = 2;
 /// Most folds of a linear probe.

@@ -13,6 +13,7 @@ mod failure;
 mod fine_tune;
 mod gradient;
 mod json;
+mod knowledge_table;
 mod local;
 mod models;
 mod npz;

@@ -42,6 +42,21 @@ pub struct MethodArgs {
     /// Ridge strength of the affine measures [default: chosen by leave-one-out]
     #[arg(long, value_name = "STRENGTH", allow_negative_numbers = true)]
     pub ridge: Option<f64>,
+    /// Folds that choose the ridge strength, in place of leave-one-out
+    #[arg(long, value_name = "N")]
+    pub ridge_folds: Option<u32>,
+    /// Neighbours that vote in k-NN [default: 5]
+    #[arg(long, value_name = "K")]
+    pub neighbors: Option<u32>,
+    /// Tensor of the sources that is read as their features [default: as model.toml says]
+    #[arg(long, value_name = "NAME")]
+    pub feature_tensor: Option<String>,
+    /// What function matching fits [default: outputs]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub function_matching_of: Option<HeadInput>,
+    /// What affine transfer fits [default: features]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub affine_transfer_of: Option<HeadInput>,
     /// Folds of the linear probe [default: 5]
     #[arg(long, value_name = "N")]
     pub folds: Option<u32>,
@@ -111,6 +126,11 @@ impl MethodArgs {
             measures: self.measures.iter().map(|&measure| proto::KnowledgeMeasure::from(measure).into()).collect(),
             ridge: self.ridge,
             folds: self.folds.unwrap_or_default(),
+            ridge_folds: self.ridge_folds.unwrap_or_default(),
+            n_neighbors: self.neighbors.unwrap_or_default(),
+            feature_tensor: self.feature_tensor.clone().unwrap_or_default(),
+            function_matching_of: self.function_matching_of.map_or(0, |what| proto::HeadInput::from(what).into()),
+            affine_transfer_of: self.affine_transfer_of.map_or(0, |what| proto::HeadInput::from(what).into()),
             fine_tune: Some(self.fine_tune.options()),
         }
     }
@@ -150,7 +170,28 @@ choice! {
     /// What momentum adds up.
     Accumulated { Gradients, Directions, }
     /// A measure of knowledge transferability.
-    KnowledgeMeasure { FunctionMatching, AffineTransfer, LinearProbe, FineTune, }
+    KnowledgeMeasure {
+        FunctionMatching,
+        AffineTransfer,
+        LinearProbe,
+        FineTune,
+        Verification,
+        Leep,
+        NLeep,
+        Nce,
+        #[value(name = "logme")]
+        LogMe,
+        HScore,
+        RegularizedHScore,
+        #[value(name = "transrate")]
+        TransRate,
+        Gbc,
+        Sfda,
+        Parc,
+        Knn,
+    }
+    /// What of a source an affine head is fitted to.
+    HeadInput { Outputs, Features, }
     /// What a fine-tuning trains.
     FineTuneMode { Head, Whole, }
     /// How weights follow their gradients.

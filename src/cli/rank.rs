@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use comfy_table::Table;
 
 use super::{
-    Failure, json,
+    Failure, json, knowledge_table,
     options::{ClientArgs, MethodArgs, RankingMetric},
     progress, ranking_report,
     session::Session,
@@ -150,6 +150,10 @@ pub async fn rank(
 pub fn print(ranked: &Ranked) -> Result<(), Failure> {
     table::print(&ranking_table(ranked))?;
     let ranking = &ranked.ranking;
+    if let Some(estimators) = estimator_table(ranked) {
+        println!("Estimators of transfer, larger is better:");
+        table::print(&estimators)?;
+    }
     if let Some(recommendation) = &ranking.recommendation
         && let Some(sentence) = recommendation_sentence(&ranking_report::recommendation(recommendation))
     {
@@ -202,6 +206,36 @@ fn agreement_table(correlations: &[&proto::Correlation]) -> Table {
         ]);
     }
     lines
+}
+
+/// A row for each source, best first, a column for each estimator that some source has; the values alone.
+fn estimator_table(Ranked { rows, ranking }: &Ranked) -> Option<Table> {
+    let knowledge_of = |name: &str| {
+        rows.iter().find(|row| row.source_model == name).and_then(|row| row.scores.as_ref()?.knowledge.as_ref())
+    };
+    let sources = || ranking.sources.iter().map(|source| source.source_model.as_str());
+    let mut names: Vec<&str> = Vec::new();
+    for knowledge in sources().filter_map(knowledge_of) {
+        for (name, score) in knowledge_table::estimators(knowledge) {
+            if score.is_some() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let mut lines = table::with_columns(std::iter::once("source").chain(names.iter().copied()));
+    for source in sources() {
+        let scores = knowledge_of(source).map(knowledge_table::estimators);
+        let value = |name: &&str| {
+            let found = scores.iter().flatten().find(|(other, _)| other == name);
+            let score = found.and_then(|(_, score)| score.as_ref());
+            score.map_or_else(|| "-".to_owned(), |score| table::number(score.value))
+        };
+        lines.add_row(std::iter::once(source.to_owned()).chain(names.iter().map(value)));
+    }
+    Some(lines)
 }
 
 fn ranking_table(Ranked { rows, ranking }: &Ranked) -> Table {

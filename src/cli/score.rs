@@ -3,7 +3,7 @@
 use comfy_table::Table;
 
 use super::{
-    Failure, json,
+    Failure, json, knowledge_table,
     options::{ClientArgs, MethodArgs},
     session::Session,
     table,
@@ -84,26 +84,10 @@ fn scores_table(scores: &TransferScoreResponse) -> Table {
     for (theorem, check) in scores.theory_checks.iter().flat_map(theorems) {
         rows.add_row([theorem.to_owned(), check, "-".to_owned()]);
     }
-    let mut add = |metric: &str, estimate: Option<&Estimate>| {
-        if estimate.is_some() {
-            rows.add_row([metric.to_owned(), table::interval(estimate), table::chance(estimate)]);
-        }
-    };
     let Some(knowledge) = &scores.knowledge else { return rows };
-    for (measure, fit) in
-        [("function matching", &knowledge.function_matching), ("affine transfer", &knowledge.affine_transfer)]
-    {
-        add(&format!("{measure}, R2"), fit.as_ref().and_then(|fit| fit.r2.as_ref()));
-        add(&format!("{measure}, held-out R2"), fit.as_ref().and_then(|fit| fit.held_out_r2.as_ref()));
-        add(&format!("{measure}, distance"), fit.as_ref().and_then(|fit| fit.distance.as_ref()));
+    for line in knowledge_table::lines(knowledge) {
+        rows.add_row([line.name, line.value, line.chance]);
     }
-    let probe = knowledge.linear_probe.as_ref();
-    add("linear probe, accuracy", probe.and_then(|probe| probe.accuracy.as_ref()));
-    add("linear probe, cross-entropy", probe.and_then(|probe| probe.cross_entropy.as_ref()));
-    let tuned = knowledge.fine_tune.as_ref();
-    add("fine-tuning, accuracy", tuned.and_then(|tuned| tuned.accuracy.as_ref()));
-    add("fine-tuning, cross-entropy", tuned.and_then(|tuned| tuned.cross_entropy.as_ref()));
-    add("fine-tuning, R2", tuned.and_then(|tuned| tuned.r2.as_ref()));
     rows.add_row(["parameters of the source".to_owned(), table::magnitude(knowledge.n_parameters)]);
     rows
 }

@@ -171,6 +171,11 @@ impl Graph {
         outputs.map(bytes_of).fold(0, u64::saturating_add)
     }
 
+    /// The names of the tensors that the model computes from its inputs, in order.
+    pub fn tensors(&self) -> Vec<String> {
+        compose::tensors(self)
+    }
+
     /// The tensor that [`compose::features`] finds.
     pub fn features(&self) -> Option<String> {
         compose::features(self)

@@ -9,13 +9,15 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use super::{Error, error::check_finite};
 use crate::{
     limits,
-    stats::{Estimate, LeftSingular, Resamples, product},
+    stats::{Estimate, LeftSingular, Resamples, product, solve_positive},
 };
 
 /// Strengths tried when none is given, from none to one that leaves little: 0, then two a decade from 1e-8 to 1e3.
 const DECADES: std::ops::RangeInclusive<i32> = -16..=6;
 /// Share of the least held-out squared error that a weaker ridge may cost.
 const TOLERATED_EXCESS: f64 = 0.01;
+/// Where folds are held out, strength 0 is a ridge of this share of the largest sum of squares.
+const LEAST_OF_FOLDS: f64 = 1e-10;
 /// A sample with less of its leverage left than this is fitted exactly, whatever its target.
 const LEVERAGE_CUT: f64 = 1e-10;
 
@@ -26,9 +28,9 @@ pub struct AffineFit {
     pub distance: Estimate,
     /// Share of the targets' variance explained on the same samples, at most 1.
     pub r2: Estimate,
-    /// The distance under leave-one-out.
+    /// The distance on what is held out: each sample by itself, or folds.
     pub held_out_distance: Estimate,
-    /// R² under leave-one-out: 1 − Σ‖y_i − ŷ_{−i}‖²/Σ‖y_i − ȳ‖²; can be negative.
+    /// R² on what is held out: 1 − Σ‖y_i − ŷ_{−i}‖²/Σ‖y_i − ȳ‖²; can be negative.
     pub held_out_r2: Estimate,
     /// Strength used, relative to the mean squared centred feature.
     pub ridge: f64,
@@ -53,6 +55,51 @@ pub fn affine_fit(
     ridge: Option<f64>,
     resamples: &Resamples,
 ) -> Result<AffineFit, Error> {
+    fit(features, targets, ridge, &HeldOut::Each, resamples)
+}
+
+/// The same, held out by folds: `fold_of` tells the fold of each sample. Exact too: with H the projection of the fit and e its
+/// residuals, the residuals of a fold S under the fit to the others are (I − H_SS)⁻¹ e_S.
+///
+/// # Errors
+/// Those of [`affine_fit`], and when there is not one fold for each sample, or only one.
+pub fn affine_fit_by_folds(
+    features: ArrayView2<'_, f64>,
+    targets: ArrayView2<'_, f64>,
+    ridge: Option<f64>,
+    fold_of: &[usize],
+    resamples: &Resamples,
+) -> Result<AffineFit, Error> {
+    if fold_of.len() != resamples.n_samples() {
+        return Err(Error::SampleCount { what: "folds", expected: resamples.n_samples(), found: fold_of.len() });
+    }
+    let n_folds = fold_of.iter().max().map_or(0, |&last| last + 1);
+    let mut members = vec![Vec::new(); n_folds];
+    for (sample, &fold) in fold_of.iter().enumerate() {
+        members.get_mut(fold).into_iter().for_each(|members: &mut Vec<usize>| members.push(sample));
+    }
+    members.retain(|members| !members.is_empty());
+    if members.len() < 2 {
+        return Err(Error::Folds(members.len()));
+    }
+    fit(features, targets, ridge, &HeldOut::Folds(members), resamples)
+}
+
+/// Which samples a fit is judged on without having seen them.
+enum HeldOut {
+    /// Each by itself.
+    Each,
+    /// Each fold's members together.
+    Folds(Vec<Vec<usize>>),
+}
+
+fn fit(
+    features: ArrayView2<'_, f64>,
+    targets: ArrayView2<'_, f64>,
+    ridge: Option<f64>,
+    held_out: &HeldOut,
+    resamples: &Resamples,
+) -> Result<AffineFit, Error> {
     let (n, n_features) = features.dim();
     check(features, targets, ridge, resamples)?;
     let design = if targets.ncols() > n {
@@ -64,8 +111,8 @@ pub fn affine_fit(
     if total.sum() <= 0.0 {
         return Err(Error::ConstantTargets);
     }
-    let ridge = ridge.unwrap_or_else(|| design.strength_by_leave_one_out());
-    let (residuals, held_out) = design.residuals(ridge);
+    let ridge = ridge.unwrap_or_else(|| design.strength_by(held_out));
+    let (residuals, held_out) = design.residuals_by(ridge, held_out);
     let squares = residuals.map_axis(Axis(1), |row| row.dot(&row));
     let held_out_squares = held_out.map_axis(Axis(1), |row| row.dot(&row));
     let ones = Array1::ones(n);
@@ -176,6 +223,39 @@ impl Design {
         (residuals, held_out)
     }
 
+    /// Residuals of the fit and of what is held out, (N, d) each.
+    fn residuals_by(&self, strength: f64, held_out: &HeldOut) -> (Array2<f64>, Array2<f64>) {
+        match held_out {
+            HeldOut::Each => self.residuals(strength),
+            HeldOut::Folds(folds) => {
+                // Without shrinking, the fit to the others need not be unique.
+                let least =
+                    LEAST_OF_FOLDS * self.squares.first().copied().unwrap_or(0.0) / self.unit.max(f64::MIN_POSITIVE);
+                let (residuals, _) = self.residuals(strength.max(least));
+                let of_folds =
+                    folds.iter().map(|members| self.residuals_of_fold(strength.max(least), &residuals, members));
+                let mut all = residuals.clone();
+                for (members, fold) in folds.iter().zip(of_folds) {
+                    for (&sample, row) in members.iter().zip(fold.rows()) {
+                        all.row_mut(sample).assign(&row);
+                    }
+                }
+                (self.residuals(strength).0, all)
+            }
+        }
+    }
+
+    /// (I − H_SS)⁻¹ e_S, H = 11ᵀ/N + U diag(s²/(s² + λ)) Uᵀ.
+    fn residuals_of_fold(&self, strength: f64, residuals: &Array2<f64>, members: &[usize]) -> Array2<f64> {
+        let lambda = strength * self.unit;
+        let left = self.left.select(Axis(0), members);
+        let taken = &left * &self.squares.mapv(|square| square / (square + lambda));
+        let mut remaining = -product(taken.view(), left.t()) - 1.0 / self.centred_targets.nrows() as f64;
+        remaining.diag_mut().mapv_inplace(|x| x + 1.0);
+        let own = residuals.select(Axis(0), members);
+        solve_positive(remaining.view(), own.view()).unwrap_or(own)
+    }
+
     /// U diag(w) Uᵀ Y.
     fn weighted_fit(&self, weights: &Array1<f64>) -> Array2<f64> {
         let weighted = &self.projections * &weights.view().insert_axis(Axis(1));
@@ -187,12 +267,12 @@ impl Design {
         self.left.map_axis(Axis(1), |row| row.iter().zip(weights).map(|(u, w)| u * u * w).sum())
     }
 
-    /// The weakest strength whose leave-one-out error is within [`TOLERATED_EXCESS`] of the least.
-    fn strength_by_leave_one_out(&self) -> f64 {
+    /// The weakest strength whose held-out error is within [`TOLERATED_EXCESS`] of the least.
+    fn strength_by(&self, held_out: &HeldOut) -> f64 {
         let strengths = std::iter::once(0.0).chain(DECADES.map(|half| 10.0_f64.powf(f64::from(half) / 2.0)));
         let errors: Vec<(f64, f64)> = strengths
             .map(|strength| {
-                let (_, held_out) = self.residuals(strength);
+                let (_, held_out) = self.residuals_by(strength, held_out);
                 (strength, held_out.iter().map(|x| x * x).sum())
             })
             .collect();

@@ -17,6 +17,18 @@ pub enum Error {
     TooWide { what: &'static str, width: usize, limit: usize },
     #[error("there are no features to fit; give outputs or features of at least one number a sample")]
     NoFeatures,
+    #[error("no feature varies over the samples; use another tensor or other samples")]
+    ConstantFeatures,
+    #[error("it needs labels, and the probe set has none")]
+    NoLabels,
+    #[error("it needs the probabilities that a classifier gives its own classes, and the source is none")]
+    NoSourceProbabilities,
+    #[error("{neighbors} neighbours are too many for {n_samples} samples; give fewer than there are samples")]
+    Neighbors { neighbors: usize, n_samples: usize },
+    #[error("no two samples have the same label; verification needs pairs of one identity")]
+    NoMatchedPairs,
+    #[error("it has no finite value on these features; check their range")]
+    NotANumber,
     #[error("the targets do not vary over the samples, so nothing can be explained; use other targets or samples")]
     ConstantTargets,
     #[error("ridge strength {0} is not a finite number of 0 or more; leave it out to have it chosen")]

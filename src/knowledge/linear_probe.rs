@@ -1,15 +1,22 @@
 //! The linear probe: multinomial logistic regression on a source's features, judged on held-out folds (the paper's
 //! last-layer transfer).
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, parallel::prelude::*};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
 
-use super::{Error, LogisticProblem, error::check_finite, stratified_folds};
-use crate::stats::{Estimate, Resamples, SymmetricEigen, product};
+use super::{Classes, Error, LogisticProblem, error::check_finite, stratified_folds};
+use crate::{
+    limits,
+    stats::{Estimate, Resamples, SymmetricEigen, gram_of_columns, gram_of_rows, product},
+};
 
 /// Strengths tried, strongest first so that each solution starts the next: three a decade and a half, 10 to 1e-5.
 const STRENGTHS: usize = 10;
 /// Directions of the standardised features with less variance than this share of the largest are rounding.
 const VARIANCE_CUT: f64 = 1e-12;
+
+/// Features that are standardised together where there are more than samples: their products are summed, so that no second
+/// copy of all of them is made.
+const CHUNK: usize = 4_096;
 
 /// How well a linear head classifies samples that it was not fitted to.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +32,19 @@ pub struct LinearProbe {
     pub n_features: usize,
     /// Accuracy of always answering the most frequent class.
     pub majority_accuracy: f64,
+    /// Of the classes that the samples have, by ascending label.
+    pub classes: Vec<ClassFigures>,
+}
+
+/// How well the held-out samples of one class are classified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassFigures {
+    pub label: u32,
+    pub n_samples: usize,
+    /// Share of them classified rightly, 0..1.
+    pub accuracy: f64,
+    /// Their mean cross-entropy, in nats.
+    pub cross_entropy: f64,
 }
 
 /// Probes features (N, m) with labels, one for each sample.
@@ -51,13 +71,20 @@ pub fn linear_probe(
         }
     }
     check_finite("the feature", features)?;
-    let Classes { of_samples, sizes } = Classes::new(labels)?;
-    let fold_of = stratified_folds(&of_samples, sizes.len(), folds, seed)?;
+    if n.min(features.ncols()) > limits::FITTED_WIDTH {
+        return Err(Error::TooWide { what: "features", width: features.ncols(), limit: limits::FITTED_WIDTH });
+    }
+    let classes = Classes::new(labels)?;
+    if let Some((&class, _)) = classes.labels().iter().zip(classes.sizes()).find(|(_, size)| **size < 2) {
+        return Err(Error::LonelyClass { class });
+    }
+    let (of_samples, n_classes) = (classes.of_samples(), classes.count());
+    let fold_of = stratified_folds(of_samples, n_classes, folds, seed)?;
     let (rotated, n_features) = standardise_and_rotate(features)?;
 
     let paths: Result<Vec<Path>, Error> = (0..folds)
         .into_par_iter()
-        .map(|fold| Path::of_fold(fold, &fold_of, rotated.view(), &of_samples, sizes.len()))
+        .map(|fold| Path::of_fold(fold, &fold_of, rotated.view(), of_samples, n_classes))
         .collect();
     let paths = paths?;
     let (mut hits, mut losses) = (vec![0.0; n], vec![0.0; n]);
@@ -71,7 +98,7 @@ pub fn linear_probe(
             }
         }
     }
-    let majority = sizes.iter().max().copied().unwrap_or(0);
+    let majority = classes.sizes().iter().max().copied().unwrap_or(0);
     Ok(LinearProbe {
         accuracy: resamples.mean(&hits)?,
         cross_entropy: resamples.mean(&losses)?,
@@ -79,30 +106,22 @@ pub fn linear_probe(
         folds,
         n_features,
         majority_accuracy: majority as f64 / n as f64,
+        classes: class_figures(&classes, &hits, &losses),
     })
 }
 
-/// Labels as indices 0..C without gaps.
-struct Classes {
-    of_samples: Vec<usize>,
-    sizes: Vec<usize>,
-}
-
-impl Classes {
-    fn new(labels: &[u32]) -> Result<Self, Error> {
-        let mut present = labels.to_vec();
-        present.sort_unstable();
-        let (names, sizes): (Vec<u32>, Vec<usize>) =
-            present.chunk_by(|a, b| a == b).filter_map(|run| run.first().map(|&name| (name, run.len()))).unzip();
-        if names.len() < 2 {
-            return Err(Error::SingleClass);
-        }
-        if let Some((&class, _)) = names.iter().zip(&sizes).find(|(_, size)| **size < 2) {
-            return Err(Error::LonelyClass { class });
-        }
-        let of_samples = labels.iter().map(|label| names.partition_point(|name| name < label)).collect();
-        Ok(Classes { of_samples, sizes })
-    }
+/// The means of each class's samples.
+fn class_figures(classes: &Classes, hits: &[f64], losses: &[f64]) -> Vec<ClassFigures> {
+    let mean = |members: &[usize], values: &[f64]| {
+        members.iter().filter_map(|&sample| values.get(sample)).sum::<f64>() / members.len() as f64
+    };
+    let figures = classes.members().into_iter().zip(classes.labels()).map(|(members, &label)| ClassFigures {
+        label,
+        n_samples: members.len(),
+        accuracy: mean(&members, hits),
+        cross_entropy: mean(&members, losses),
+    });
+    figures.collect()
 }
 
 /// Standardised features in the coordinates of their principal axes, and the number of features that vary.
@@ -111,32 +130,54 @@ impl Classes {
 /// preconditioner can use.
 fn standardise_and_rotate(features: ArrayView2<'_, f64>) -> Result<(Array2<f64>, usize), Error> {
     let n = features.nrows() as f64;
-    let mut columns = Vec::new();
-    for column in features.columns() {
+    let varying: Vec<Standard<'_>> = features.columns().into_iter().filter_map(Standard::of).collect();
+    if varying.is_empty() {
+        return Err(Error::NoFeatures);
+    }
+    if varying.len() <= features.nrows() {
+        let standardised = side_by_side(&varying);
+        let eigen = SymmetricEigen::of((gram_of_columns(standardised.view()) / n).view())?;
+        let rank = eigen.rank(VARIANCE_CUT);
+        let rotated = product(standardised.view(), eigen.vectors.slice(ndarray::s![.., ..rank]));
+        return Ok((rotated, varying.len()));
+    }
+    // With fewer samples than features: X Xᵀ = U S² Uᵀ, and the coordinates are U S.
+    let mut gram = Array2::zeros((features.nrows(), features.nrows()));
+    for part in varying.chunks(CHUNK) {
+        gram += &gram_of_rows(side_by_side(part).view());
+    }
+    let eigen = SymmetricEigen::of((gram / n).view())?;
+    let rank = eigen.rank(VARIANCE_CUT);
+    let roots = eigen.values.slice(ndarray::s![..rank]).mapv(|value| (value * n).sqrt());
+    Ok((&eigen.vectors.slice(ndarray::s![.., ..rank]) * &roots, varying.len()))
+}
+
+/// A feature that varies, and what standardises it.
+struct Standard<'a> {
+    column: ArrayView1<'a, f64>,
+    mean: f64,
+    deviation: f64,
+}
+
+impl<'a> Standard<'a> {
+    fn of(column: ArrayView1<'a, f64>) -> Option<Self> {
+        let n = column.len() as f64;
         let mean = column.sum() / n;
-        let centred = column.mapv(|x| x - mean);
-        let deviation = (centred.dot(&centred) / n).sqrt();
+        let deviation = (column.fold(0.0, |sum, x| sum + (x - mean) * (x - mean)) / n).sqrt();
         let largest = column.fold(0.0_f64, |largest, x| x.abs().max(largest));
         // Below f32's resolution of the feature, the variation is rounding.
-        if deviation > 1e-7 * largest {
-            columns.push(centred / deviation);
-        }
+        (deviation > 1e-7 * largest).then_some(Standard { column, mean, deviation })
     }
-    let views: Vec<_> = columns.iter().map(|column: &Array1<f64>| column.view()).collect();
-    let standardised: Array2<f64> = ndarray::stack(Axis(1), &views).map_err(|_| Error::NoFeatures)?;
-    let n_features = columns.len();
-    let rotated = if n_features as f64 <= n {
-        let eigen = SymmetricEigen::of((product(standardised.t(), standardised.view()) / n).view())?;
-        let rank = eigen.rank(VARIANCE_CUT);
-        product(standardised.view(), eigen.vectors.slice(ndarray::s![.., ..rank]))
-    } else {
-        // With fewer samples than features: X Xᵀ = U S² Uᵀ, and the coordinates are U S.
-        let eigen = SymmetricEigen::of((product(standardised.view(), standardised.t()) / n).view())?;
-        let rank = eigen.rank(VARIANCE_CUT);
-        let roots = eigen.values.slice(ndarray::s![..rank]).mapv(|value| (value * n).sqrt());
-        &eigen.vectors.slice(ndarray::s![.., ..rank]) * &roots
-    };
-    Ok((rotated, n_features))
+}
+
+/// Standardised features, a column each.
+fn side_by_side(features: &[Standard<'_>]) -> Array2<f64> {
+    let n_samples = features.first().map_or(0, |feature| feature.column.len());
+    let mut columns = Array2::zeros((n_samples, features.len()));
+    for (mut to, Standard { column, mean, deviation }) in columns.columns_mut().into_iter().zip(features) {
+        to.zip_mut_with(column, |to, x| *to = (x - mean) / deviation);
+    }
+    columns
 }
 
 /// The heads of one fold, for all strengths, judged on the samples held out.

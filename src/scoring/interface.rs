@@ -9,13 +9,18 @@ use crate::{
     registry::{self, Features, OutputKind, Snapshot},
 };
 
+/// Names that are told where a request names a tensor that is not there.
+const NEAR_NAMES: usize = 5;
+
 /// The tensors that scoring uses, and what stands in front of them.
 #[derive(Clone, Debug)]
 pub struct Interface {
     pub input: String,
     pub output: String,
-    /// The penultimate features, unless they are the output itself.
+    /// The penultimate features, or the tensor that the request names, unless they are the output itself.
     pub features: Option<String>,
+    /// Whether the request names them.
+    pub are_features_named: bool,
     pub output_kind: OutputKind,
     /// The batch size, where the file fixes it.
     pub fixed_batch: Option<usize>,
@@ -23,11 +28,18 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Fits samples of `sample_shape` (`[channels, height, width]` or `[features]`) to a model of float32.
+    /// Fits samples of `sample_shape` (`[channels, height, width]` or `[features]`) to a model of float32. `feature_tensor` is
+    /// read as its features in place of what the manifest says.
     ///
     /// # Errors
-    /// [`Reason::ProbeMismatch`] when they do not fit, [`Reason::ModelInvalid`] when no samples would.
-    pub fn of(snapshot: &Snapshot, graph: &Graph, sample_shape: &[usize]) -> Result<Self> {
+    /// [`Reason::ProbeMismatch`] when they do not fit, [`Reason::ModelInvalid`] when no samples would,
+    /// [`Reason::OptionUnsupported`] when the model has no such tensor.
+    pub fn of(
+        snapshot: &Snapshot,
+        graph: &Graph,
+        sample_shape: &[usize],
+        feature_tensor: Option<&str>,
+    ) -> Result<Self> {
         let input = only_float_input(snapshot, graph)?;
         let output = graph
             .outputs()
@@ -36,13 +48,15 @@ impl Interface {
             .ok_or_else(|| invalid(snapshot, "it has no float output"))?;
         let shape = input.value_type.as_ref().and_then(|value_type| value_type.shape.clone());
         let preprocessing = preprocessing(snapshot, shape.as_deref(), sample_shape)?;
-        let features = match &snapshot.manifest().output.features {
-            Features::Tensor(name) => Some(name.clone()),
-            Features::Auto => graph.features(),
+        let features = match (feature_tensor, &snapshot.manifest().output.features) {
+            (Some(name), _) => Some(known_tensor(snapshot, graph, name)?),
+            (None, Features::Tensor(name)) => Some(name.clone()),
+            (None, Features::Auto) => graph.features(),
         };
         Ok(Interface {
             output_kind: snapshot.manifest().output.kind.unwrap_or_else(|| output_kind(&output)),
             fixed_batch: shape.as_deref().and_then(<[Dim]>::first).and_then(Dim::known).map(|size| size as usize),
+            are_features_named: feature_tensor.is_some(),
             features: features.filter(|name| *name != output.name && *name != input.name),
             input: input.name,
             output: output.name,
@@ -61,6 +75,39 @@ impl Interface {
         outputs.extend(self.features.as_deref());
         compose::with_outputs(&graph, &outputs).map_err(about)
     }
+}
+
+/// Refuses a tensor that the model does not compute from its samples, naming those whose names are nearest.
+fn known_tensor(snapshot: &Snapshot, graph: &Graph, name: &str) -> Result<String> {
+    let mut tensors = graph.tensors();
+    if tensors.iter().any(|tensor| tensor == name) {
+        return Ok(name.to_owned());
+    }
+    tensors.sort_by_cached_key(|tensor| edits(tensor, name));
+    let near: Vec<String> = tensors.iter().take(NEAR_NAMES).map(|tensor| format!("`{tensor}`")).collect();
+    let message = format!(
+        "model `{}` computes no tensor `{name}` from its samples; near are {}",
+        snapshot.name(),
+        near.join(", ")
+    );
+    Err(Error::new(Reason::OptionUnsupported, message).at("knowledge.feature_tensor"))
+}
+
+/// Characters that are put in, left out or changed on the way from one name to another (Levenshtein).
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut distances: Vec<usize> = (0..=to.len()).collect();
+    for (index, character) in from.chars().enumerate() {
+        let mut left = index + 1;
+        let mut row = vec![left];
+        for (other, above) in to.iter().zip(distances.windows(2)) {
+            let &[diagonal, above] = above else { continue };
+            left = (diagonal + usize::from(*other != character)).min(above + 1).min(left + 1);
+            row.push(left);
+        }
+        distances = row;
+    }
+    distances.last().copied().unwrap_or(0)
 }
 
 fn only_float_input(snapshot: &Snapshot, graph: &Graph) -> Result<Port> {

@@ -43,7 +43,8 @@ pub struct ScorerConfig {
     pub group_bytes: usize,
 }
 
-/// What tells one compiled network from another: the model's digest, its manifest and the sample's shape.
+/// What tells one compiled network from another: the model's digest, its manifest with the tensor that is read as features,
+/// and the sample's shape.
 type NetworkMark = (String, String, Vec<usize>);
 
 /// Models, datasets and the runtime, ready to score. Shared by all calls.
@@ -135,17 +136,19 @@ impl Scorer {
         field: &str,
         shape: &[usize],
     ) -> Result<(Vec<Arc<Network>>, Vec<SkippedSource>)> {
+        let tensor = request.options.knowledge.feature_tensor.as_deref();
         let mut networks = Vec::new();
         let mut skipped = Vec::new();
         if !request.source_models.is_empty() {
             limited(request.source_models.len(), field)?;
             for name in &request.source_models {
-                networks.push(self.network(name, shape).map_err(|error| error.at(field))?);
+                let found = self.network_with(name, shape, tensor);
+                networks.push(found.map_err(|error| if error.field.is_some() { error } else { error.at(field) })?);
             }
             return Ok((networks, skipped));
         }
         for name in self.registry.names().into_iter().filter(|name| *name != request.reference_model) {
-            match self.network(&name, shape) {
+            match self.network_with(&name, shape, tensor) {
                 Ok(network) => networks.push(network),
                 Err(error) => skipped.push(SkippedSource { source_model: name, reason: error.message }),
             }
@@ -160,12 +163,18 @@ impl Scorer {
 
     /// A compiled network, from the cache where the model and the shape are unchanged.
     fn network(&self, name: &str, shape: &[usize]) -> Result<Arc<Network>> {
+        self.network_with(name, shape, None)
+    }
+
+    /// The same with a tensor that is read as its features.
+    fn network_with(&self, name: &str, shape: &[usize], feature_tensor: Option<&str>) -> Result<Arc<Network>> {
         let snapshot = self.registry.get(name)?;
-        let mark = (snapshot.digest().to_string(), format!("{:?}", snapshot.manifest()), shape.to_vec());
+        let manifest = format!("{:?} {feature_tensor:?}", snapshot.manifest());
+        let mark = (snapshot.digest().to_string(), manifest, shape.to_vec());
         if let Some(network) = self.networks.get(name, &mark) {
             return Ok(network);
         }
-        let network = Arc::new(Network::build(&self.runtime, &snapshot, shape)?);
+        let network = Arc::new(Network::build(&self.runtime, &snapshot, shape, feature_tensor)?);
         self.networks.put(name, mark, &network, snapshot.size_bytes());
         Ok(network)
     }

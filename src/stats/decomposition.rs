@@ -172,7 +172,44 @@ impl LeftSingular {
 /// `None` where the matrix is not safely positive definite: a pivot of L below `pivot_cut` times the largest.
 pub fn half_solve(matrix: ArrayView2<'_, f64>, right: ArrayView2<'_, f64>, pivot_cut: f64) -> Option<Array2<f64>> {
     let d = matrix.nrows();
-    if d == 0 || matrix.ncols() != d || right.nrows() != d {
+    if right.nrows() != d {
+        return None;
+    }
+    let factor = cholesky_factor(matrix)?;
+    let pivots = (0..d).map(|i| *factor.get(i, i));
+    let (smallest, largest) =
+        pivots.fold((f64::INFINITY, 0.0_f64), |(low, high), pivot| (low.min(pivot), high.max(pivot)));
+    if smallest <= largest * pivot_cut {
+        return None;
+    }
+    let mut solution = to_faer(right);
+    faer::linalg::triangular_solve::solve_lower_triangular_in_place(factor.as_ref(), solution.as_mut(), Par::Seq);
+    Some(Array2::from_shape_fn(right.dim(), |(row, column)| *solution.get(row, column)))
+}
+
+/// M⁻¹ B for `matrix` M (d, d), positive definite, by its Cholesky factor; `None` where it is not.
+pub fn solve_positive(matrix: ArrayView2<'_, f64>, right: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
+    if right.nrows() != matrix.nrows() {
+        return None;
+    }
+    let factor = cholesky_factor(matrix)?;
+    let mut solution = to_faer(right);
+    faer::linalg::triangular_solve::solve_lower_triangular_in_place(factor.as_ref(), solution.as_mut(), Par::Seq);
+    let upper = factor.as_ref().transpose();
+    faer::linalg::triangular_solve::solve_upper_triangular_in_place(upper, solution.as_mut(), Par::Seq);
+    Some(Array2::from_shape_fn(right.dim(), |(row, column)| *solution.get(row, column)))
+}
+
+/// ln|M| of `matrix` M (d, d), positive definite; `None` where it is not.
+pub fn log_determinant(matrix: ArrayView2<'_, f64>) -> Option<f64> {
+    let factor = cholesky_factor(matrix)?;
+    Some((0..matrix.nrows()).map(|i| 2.0 * factor.get(i, i).ln()).sum())
+}
+
+/// The Cholesky factor of a matrix of which the lower triangle is read: lower triangular, what is above is not cleared.
+fn cholesky_factor(matrix: ArrayView2<'_, f64>) -> Option<Mat<f64>> {
+    let d = matrix.nrows();
+    if d == 0 || matrix.ncols() != d {
         return None;
     }
     let mut factor = to_faer(matrix);
@@ -185,15 +222,7 @@ pub fn half_solve(matrix: ArrayView2<'_, f64>, right: ArrayView2<'_, f64>, pivot
         Default::default(),
     )
     .ok()?;
-    let pivots = (0..d).map(|i| *factor.get(i, i));
-    let (smallest, largest) =
-        pivots.fold((f64::INFINITY, 0.0_f64), |(low, high), pivot| (low.min(pivot), high.max(pivot)));
-    if smallest <= largest * pivot_cut {
-        return None;
-    }
-    let mut solution = to_faer(right);
-    faer::linalg::triangular_solve::solve_lower_triangular_in_place(factor.as_ref(), solution.as_mut(), Par::Seq);
-    Some(Array2::from_shape_fn(right.dim(), |(row, column)| *solution.get(row, column)))
+    Some(factor)
 }
 
 fn to_faer(matrix: ArrayView2<'_, f64>) -> Mat<f64> {

@@ -22,13 +22,15 @@ pub use agreement::{Agreement, Coefficient, ENUMERATED_SOURCES, INTERVAL_SOURCES
 pub use clustering::{Merge, flat_groups, ward};
 pub use comparison::{contenders, probabilities_above, probability_above, probability_best};
 pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall};
-pub use decomposition::{LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue};
+pub use decomposition::{
+    LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue, log_determinant, solve_positive,
+};
 pub use error::Error;
 pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};
 pub use few_pairs::FewPairs;
 pub use pairs::Pairs;
 pub(crate) use product::accumulate_product;
-pub use product::{product, project_out};
+pub use product::{gram_of_columns, gram_of_rows, product, product_of_rows, project_out};
 pub use random::{
     Purpose, below, cyclic_permutation, permutation, random_sign, standard_normal, stream, unit_interval,
 };

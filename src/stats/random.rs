@@ -32,6 +32,14 @@ pub enum Purpose {
     Visit = 10,
     /// Groups of samples that are resampled together; index: 0.
     Groups = 11,
+    /// Labels shuffled among the samples; index: shuffle.
+    LabelShuffle = 12,
+    /// Start of a mixture; index: 0.
+    MixtureStart = 13,
+    /// Pairs of samples that are verified; index: 0 matched, 1 mismatched.
+    VerifiedPairs = 14,
+    /// Samples of a measure that compares each with each; index: 0.
+    ComparedSamples = 15,
     /// Resizing and padding of diverse inputs; index: sample.
     InputDiversity = 20,
     /// Direction of a step where the gradient is zero; index: sample.

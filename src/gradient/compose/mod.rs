@@ -13,6 +13,6 @@ mod training;
 pub use head::{Head, only_head, with_head};
 pub use loss::{Loss, with_loss};
 pub use preprocessing::{Interpolation, Layout, Preprocessing, is_preprocessing, with_preprocessing};
-pub use select::{expose, features, with_outputs};
+pub use select::{expose, features, tensors, with_outputs};
 pub use step::{Accumulated, Norm, attack_step};
 pub use training::{Optimizer, Tuning, training_step};

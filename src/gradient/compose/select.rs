@@ -35,6 +35,20 @@ pub fn expose(graph: &Graph, tensor: &str) -> Result<Graph> {
     with_outputs(graph, &names)
 }
 
+/// The tensors that depend on the inputs, in the order of their nodes.
+pub fn tensors(graph: &Graph) -> Vec<String> {
+    let mut depends: BTreeSet<&str> = graph.inputs.iter().map(String::as_str).collect();
+    let mut found = Vec::new();
+    for node in &graph.nodes {
+        if node.inputs.iter().any(|input| depends.contains(input.as_str())) {
+            let outputs = || node.outputs.iter().filter(|output| !output.is_empty());
+            depends.extend(outputs().map(String::as_str));
+            found.extend(outputs().cloned());
+        }
+    }
+    found
+}
+
 /// The penultimate features: what the last `Gemm` or `MatMul` before the first output multiplies with its weight.
 /// `None` where there is no such operator.
 pub fn features(graph: &Graph) -> Option<String> {

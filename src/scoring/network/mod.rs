@@ -71,16 +71,23 @@ enum Derived {
 }
 
 impl Network {
-    /// Composes preprocessing in front of the model, derives its gradient graph and tries it once.
+    /// Composes preprocessing in front of the model, derives its gradient graph and tries it once. `feature_tensor` is read as
+    /// its features in place of what the manifest says.
     ///
     /// # Errors
     /// [`Reason::ProbeMismatch`] when samples of this shape cannot be fed to the model, [`Reason::ModelInvalid`],
-    /// [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault.
-    pub fn build(runtime: &Arc<Runtime>, snapshot: &Snapshot, sample_shape: &[usize]) -> Result<Self> {
+    /// [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault,
+    /// [`Reason::OptionUnsupported`] when it has no such tensor, or none with a row for each sample.
+    pub fn build(
+        runtime: &Arc<Runtime>,
+        snapshot: &Snapshot,
+        sample_shape: &[usize],
+        feature_tensor: Option<&str>,
+    ) -> Result<Self> {
         let graph = super::describe::parse(snapshot)?;
         let n_parameters = graph.n_parameters();
         let graph = in_float32(&graph).map_err(|cause| invalid(snapshot.name(), &cause))?;
-        let interface = Interface::of(snapshot, &graph, sample_shape)?;
+        let interface = Interface::of(snapshot, &graph, sample_shape, feature_tensor)?;
         let graph = interface.compose(snapshot.name(), graph)?;
         let forward = compile(runtime, snapshot.name(), &graph)?;
         let parts = gradient::vjp_parts(&graph, &[&interface.input], &[&interface.output])
@@ -279,6 +286,10 @@ impl Network {
         let output = self.view(&given, &self.interface.output)?;
         let shape = output.shape().iter().skip(1).copied().collect();
         self.flat(output, &self.interface.output, 1)?;
+        if let Some(features) = self.interface.features.as_ref().filter(|_| self.interface.are_features_named) {
+            self.tensor(&given, features, 1)
+                .map_err(|error| Error::new(Reason::OptionUnsupported, error.message).at("knowledge.feature_tensor"))?;
+        }
         Ok(shape)
     }
 

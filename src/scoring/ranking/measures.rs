@@ -1,7 +1,7 @@
 //! Every number of a pair by which sources can be ranked or judged, by the path of its field in the answer. Larger is
 //! better for each.
 
-use crate::scoring::types::{Estimate, MeasureKind, PairScores, RankingMetric};
+use crate::scoring::types::{Estimate, Estimator, MeasureKind, PairScores, RankingMetric};
 
 /// A number of a pair's scores.
 #[derive(Clone, Copy)]
@@ -33,22 +33,26 @@ const ADVERSARIAL: [Adversarial; 15] = [
 
 /// What [`crate::scoring::types::KnowledgeScores::values`] tells that is no estimate; measured transfers in the order in which
 /// they are believed.
-const KNOWLEDGE: [(&str, MeasureKind); 8] = [
+const FITTED: [(&str, MeasureKind); 8] = [
     ("knowledge.fine_tune.accuracy", MeasureKind::Transfer),
     ("knowledge.fine_tune.r2", MeasureKind::Transfer),
     ("knowledge.linear_probe.accuracy", MeasureKind::Transfer),
     ("knowledge.affine_transfer.held_out_r2", MeasureKind::Transfer),
+    ("knowledge.verification.accuracy", MeasureKind::Transfer),
+    ("knowledge.verification.roc_auc", MeasureKind::Transfer),
     ("knowledge.function_matching.r2", MeasureKind::Estimate),
     ("knowledge.function_matching.held_out_r2", MeasureKind::Estimate),
-    ("knowledge.n_parameters", MeasureKind::Baseline),
-    ("knowledge.clean_accuracy", MeasureKind::Baseline),
 ];
+
+const BASELINES: [(&str, MeasureKind); 2] =
+    [("knowledge.n_parameters", MeasureKind::Baseline), ("knowledge.clean_accuracy", MeasureKind::Baseline)];
 
 impl Measure {
     /// All of them: adversarial metrics, estimates, measured transfers, baselines.
     pub fn all() -> impl Iterator<Item = Measure> {
         let adversarial = ADVERSARIAL.iter().map(|&(path, _)| (path, MeasureKind::Adversarial));
-        adversarial.chain(KNOWLEDGE).map(|(path, kind)| Measure { path, kind })
+        let estimators = Estimator::all().map(|estimator| (estimator.path(), MeasureKind::Estimate));
+        adversarial.chain(FITTED).chain(estimators).chain(BASELINES).map(|(path, kind)| Measure { path, kind })
     }
 
     pub fn at(path: &str) -> Option<Measure> {

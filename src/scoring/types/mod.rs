@@ -24,7 +24,7 @@ pub use virtual_attack::*;
 
 pub use crate::{
     attack::{Accumulated, InputDiversity, Norm, TargetClass, TranslationKernel},
-    knowledge::{AffineFit, LinearProbe},
+    knowledge::{AffineFit, ClassFigures, Estimator, LinearProbe, Score, Verification},
     metric::{GradientMatching, LossScores, ProbeErrors, TheoremCheck, TheoryChecks},
     registry::OutputKind,
     stats::{Agreement, Coefficient, Confidence, Estimate, Merge, Regret, ShuffledNull},

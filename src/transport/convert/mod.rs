@@ -11,6 +11,7 @@ mod description;
 mod field;
 mod fine_tune;
 mod knowledge;
+mod knowledge_scores;
 mod probe;
 mod ranking;
 mod request;

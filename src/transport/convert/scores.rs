@@ -3,15 +3,14 @@
 use super::{
     attack::attack_used,
     field::{count, finite},
-    fine_tune::fine_tune_scores,
-    knowledge::measure,
+    knowledge_scores::knowledge,
     virtual_attack::solver_report,
 };
 use crate::{
     error::Result,
     scoring::types::{
-        AffineFit, Confidence, DirectionalScores, Estimate, GradientMatching, KnowledgeScores, LinearProbe,
-        ModelReference, PairScores, Provenance, TheoremCheck, TheoryScores, VariantScores,
+        Confidence, DirectionalScores, Estimate, GradientMatching, ModelReference, PairScores, Provenance,
+        TheoremCheck, TheoryScores, VariantScores,
     },
     transport::proto,
 };
@@ -115,48 +114,6 @@ fn theory(theory: TheoryScores) -> Result<proto::TheoryChecks> {
         second: checks.map(|checks| check(checks.second)).transpose()?,
         third: checks.and_then(|checks| checks.third).map(check).transpose()?,
         skipped: theory.skipped,
-    })
-}
-
-fn knowledge(scores: KnowledgeScores) -> Result<proto::KnowledgeScores> {
-    let fit = |what, fit: Option<AffineFit>| fit.map(|fit| affine_fit(what, &fit)).transpose();
-    let skipped = scores.skipped.into_iter();
-    Ok(proto::KnowledgeScores {
-        function_matching: fit("knowledge.function_matching", scores.function_matching)?,
-        affine_transfer: fit("knowledge.affine_transfer", scores.affine_transfer)?,
-        linear_probe: scores.linear_probe.map(|probe| linear_probe(&probe)).transpose()?,
-        fine_tune: scores.fine_tune.as_ref().map(fine_tune_scores).transpose()?,
-        n_parameters: scores.n_parameters,
-        clean_accuracy: scores
-            .clean_accuracy
-            .map(|accuracy| finite("knowledge.clean_accuracy", accuracy))
-            .transpose()?,
-        skipped: skipped
-            .map(|(skipped, reason)| proto::SkippedMeasure { measure: measure(skipped).into(), reason })
-            .collect(),
-    })
-}
-
-fn affine_fit(what: &str, fit: &AffineFit) -> Result<proto::AffineFit> {
-    Ok(proto::AffineFit {
-        distance: Some(estimate(what, &fit.distance)?),
-        r2: Some(estimate(what, &fit.r2)?),
-        held_out_distance: Some(estimate(what, &fit.held_out_distance)?),
-        held_out_r2: Some(estimate(what, &fit.held_out_r2)?),
-        ridge: finite(what, fit.ridge)?,
-        n_features: count(fit.n_features),
-    })
-}
-
-fn linear_probe(probe: &LinearProbe) -> Result<proto::LinearProbe> {
-    let what = "knowledge.linear_probe";
-    Ok(proto::LinearProbe {
-        accuracy: Some(estimate(what, &probe.accuracy)?),
-        cross_entropy: Some(estimate(what, &probe.cross_entropy)?),
-        l2: finite(what, probe.l2)?,
-        folds: count(probe.folds),
-        n_features: count(probe.n_features),
-        majority_accuracy: finite(what, probe.majority_accuracy)?,
     })
 }
 

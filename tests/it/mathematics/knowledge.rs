@@ -1,7 +1,9 @@
 use ndarray::{Array2, Axis, s};
 use proptest::prelude::*;
 use transferscore::{
-    knowledge::{Error, LogisticProblem, affine_fit, linear_probe, stratified_folds},
+    knowledge::{
+        ClassFigures, Error, LogisticProblem, affine_fit, affine_fit_by_folds, linear_probe, stratified_folds,
+    },
     stats::{Purpose, below, stream},
 };
 
@@ -102,6 +104,29 @@ fn constant_features_explain_nothing() {
 }
 
 #[test]
+fn folds_agree_with_refitting_without_them() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../../golden/estimators.json")).unwrap();
+    let case = &golden["ridge_by_folds"];
+    let (features, targets) = (matrix(&case["features"]), matrix(&case["targets"]));
+    let fold_of: Vec<usize> = numbers(&case["fold_of"]).into_iter().map(|fold| fold as usize).collect();
+    let of = |ridge| affine_fit_by_folds(features.view(), targets.view(), ridge, &fold_of, &resamples(30)).unwrap();
+    let mut least = f64::INFINITY;
+    for expected in case["held_out"].as_array().unwrap() {
+        let fit = of(Some(number(&expected["strength"])));
+        close(fit.held_out_distance.value, number(&expected["distance"]), 1e-7);
+        least = least.min(fit.held_out_distance.value);
+    }
+    assert!(of(None).held_out_distance.value <= least * 1.005 + 1e-12);
+    // Each sample a fold of its own is leave-one-out.
+    let each: Vec<usize> = (0..30).collect();
+    let by_folds = affine_fit_by_folds(features.view(), targets.view(), Some(0.1), &each, &resamples(30)).unwrap();
+    let alone = affine_fit(features.view(), targets.view(), Some(0.1), &resamples(30)).unwrap();
+    close(by_folds.held_out_r2.value, alone.held_out_r2.value, 1e-10);
+    let one = affine_fit_by_folds(features.view(), targets.view(), None, &[0; 30], &resamples(30));
+    assert_eq!(one, Err(Error::Folds(1)));
+}
+
+#[test]
 fn affine_input_is_checked() {
     let (features, targets) = (normal((10, 2), 1), normal((10, 1), 2));
     let of = |features: &Array2<f64>, targets: &Array2<f64>, ridge| {
@@ -157,11 +182,19 @@ fn distant_classes_are_told_apart_and_unrelated_labels_are_not() {
     assert_eq!(probe.accuracy.value, 1.0);
     assert!(probe.cross_entropy.value < 0.02);
     assert_eq!((probe.folds, probe.n_features), (5, 4));
+    let counts: Vec<usize> = (0..3).map(|class| labels.iter().filter(|&&label| label == class).count()).collect();
+    assert_eq!(probe.classes.iter().map(|class| class.n_samples).collect::<Vec<_>>(), counts);
+    assert!(probe.classes.iter().all(|class| class.accuracy == 1.0));
 
     let (features, labels) = clouds(600, 0.0, 2);
     let probe = linear_probe(features.view(), &labels, 5, 7, &resamples(600)).unwrap();
     close(probe.accuracy.value, 1.0 / 3.0, 0.08);
     close(probe.cross_entropy.value, 3_f64.ln(), 0.02);
+    let of_classes = |read: fn(&ClassFigures) -> f64| {
+        probe.classes.iter().map(|class| class.n_samples as f64 * read(class)).sum::<f64>() / 600.0
+    };
+    close(of_classes(|class| class.accuracy), probe.accuracy.value, 1e-12);
+    close(of_classes(|class| class.cross_entropy), probe.cross_entropy.value, 1e-12);
     contains_its_value(&probe.accuracy);
 }
 

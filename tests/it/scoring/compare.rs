@@ -6,7 +6,7 @@ use transferscore::{
     scoring::{Scorer, Scoring, types::*},
 };
 
-use super::{attack, bundled, bundled_with, options};
+use super::{attack, bundled, bundled_with, knowledge, options};
 
 const MODELS: [&str; 4] = ["digits-reference", "digits-100", "digits-25", "digits-0"];
 
@@ -42,10 +42,8 @@ fn agrees_with_its_pairs(attack: &AttackOptions) {
                     attack: attack.clone(),
                     matching: MatchingOptions { skip: true, n_probes: 0 },
                     knowledge: KnowledgeOptions {
-                        measures: vec![KnowledgeMeasure::FunctionMatching],
                         ridge: Some(0.1),
-                        folds: 0,
-                        fine_tune: FineTuneOptions::default(),
+                        ..knowledge(vec![KnowledgeMeasure::FunctionMatching])
                     },
                     ..options()
                 },

@@ -1,16 +1,25 @@
 //! The bundled models against the oracle's float64 values, and what the README says of them.
 
+use ndarray::{Array2, Axis, IxDyn};
 use prost::Message;
 use serde_json::Value;
 use transferscore::{
     cancel::Cancel,
-    gradient::onnx::{
-        AttributeProto, ModelProto, NodeProto, tensor_shape_proto::dimension::Value as Size, type_proto::Value as Kind,
+    dataset::DatasetStore,
+    error::Reason,
+    gradient::{
+        Graph, compose,
+        onnx::{
+            AttributeProto, ModelProto, NodeProto, tensor_shape_proto::dimension::Value as Size,
+            type_proto::Value as Kind,
+        },
     },
+    knowledge::LogisticProblem,
     scoring::{Scoring, types::*},
 };
 
-use super::{bundled, options, pair};
+use super::{bundled, knowledge, options, pair};
+use crate::server_process::repository;
 
 const SOURCES: [&str; 5] = ["digits-0", "digits-25", "digits-50", "digits-75", "digits-100"];
 
@@ -235,4 +244,118 @@ fn a_model_that_wants_the_channels_last_needs_no_manifest() {
     for value in [scores.source_to_reference.alpha1.value, scores.gradient_matching.as_ref().unwrap().explained.value] {
         assert!((value - 1.0).abs() < 1e-5, "{value}");
     }
+}
+
+/// Features of the bundled models, standardised as scikit-learn was given them.
+fn standardised_features(source: &str) -> (Array2<f64>, Vec<usize>) {
+    let bytes = std::fs::read(repository("models").join(source).join("model.onnx")).unwrap();
+    let graph = Graph::parse(bytes.into()).unwrap();
+    let features = graph.features().unwrap();
+    let inner = compose::with_outputs(&graph, &[&features]).unwrap();
+    let executable = crate::support::runtime().compile(inner.to_onnx()).unwrap();
+    let digits = DatasetStore::open(&[repository("models/datasets")]).unwrap().get("digits").unwrap();
+    let every: Vec<usize> = (0..digits.n_samples()).collect();
+    let pixels = digits.samples(&every).into_shape_with_order(IxDyn(&[every.len(), 1, 8, 8])).unwrap();
+    let input = graph.inputs().remove(0).name;
+    let given = executable.run(&[(input.as_str(), pixels.view().into())]).unwrap();
+    let rows = given[0].view().unwrap().mapv(f64::from).into_shape_with_order((every.len(), 48)).unwrap();
+    let mean = rows.mean_axis(Axis(0)).unwrap();
+    let deviation = rows.std_axis(Axis(0), 0.0);
+    let varying: Vec<usize> = (0..48).filter(|&feature| deviation[feature] > 1e-7).collect();
+    let standardised = ((&rows - &mean) / &deviation).select(Axis(1), &varying);
+    (standardised, digits.labels().unwrap().iter().map(|&label| label as usize).collect())
+}
+
+#[test]
+fn logistic_regression_on_features_reaches_the_optimum_of_scikit_learn() {
+    let golden = golden();
+    for source in SOURCES {
+        let (features, classes) = standardised_features(source);
+        let problem = LogisticProblem::new(features.view(), &classes, 4).unwrap();
+        for (l2, expected) in golden["sources"][source]["logistic"].as_object().unwrap() {
+            let fit = problem.solve(l2.parse().unwrap(), None).unwrap();
+            assert!((fit.objective - expected.as_f64().unwrap()).abs() < 1e-5, "{source} {l2}: {fit:?} {expected}");
+        }
+    }
+}
+
+/// Of sources that name their classes the probabilities are known, so every measure but verification has a value.
+#[test]
+fn every_estimator_has_a_value_on_the_bundled_models() {
+    let scores = bundled().score(&pair("digits-50", options()), &Cancel::default()).unwrap().knowledge;
+    let found: Vec<Estimator> = scores.estimators.iter().map(|(estimator, _)| *estimator).collect();
+    assert_eq!(found, Estimator::all().collect::<Vec<_>>());
+    let skipped: Vec<KnowledgeMeasure> = scores.skipped.iter().map(|(measure, _)| *measure).collect();
+    assert_eq!(skipped, [KnowledgeMeasure::Verification]);
+    let paths: Vec<&str> = scores.values().iter().map(|value| value.path).collect();
+    let mut expected = vec![
+        "knowledge.linear_probe.accuracy",
+        "knowledge.affine_transfer.held_out_r2",
+        "knowledge.function_matching.r2",
+        "knowledge.function_matching.held_out_r2",
+    ];
+    expected.extend(Estimator::all().map(Estimator::path));
+    expected.push("knowledge.n_parameters");
+    expected.extend(scores.clean_accuracy.map(|_| "knowledge.clean_accuracy"));
+    assert_eq!(paths, expected);
+    for value in scores.values() {
+        assert!(value.estimate.is_none_or(|estimate| estimate.value == value.value), "{value:?}");
+    }
+}
+
+#[test]
+fn settings_of_the_knowledge_measures_reach_them() {
+    let scorer = bundled();
+    let of = |change: &dyn Fn(&mut KnowledgeOptions)| {
+        let mut options = options();
+        options.knowledge = knowledge(vec![
+            KnowledgeMeasure::FunctionMatching,
+            KnowledgeMeasure::AffineTransfer,
+            KnowledgeMeasure::Verification,
+            KnowledgeMeasure::Estimator(Estimator::Knn),
+        ]);
+        change(&mut options.knowledge);
+        scorer.score(&pair("digits-25", options), &Cancel::default()).unwrap().knowledge
+    };
+    let plain = of(&|_| ());
+    // Asked for by name, the features are verified.
+    assert!(plain.verification.as_ref().unwrap().roc_auc.value > 0.6);
+    let fits = |scores: &KnowledgeScores| {
+        let of = |fit: &Option<AffineFit>| fit.as_ref().map(|fit| fit.n_features).unwrap();
+        (of(&scores.function_matching), of(&scores.affine_transfer))
+    };
+    assert_eq!(fits(&plain), (4, 48));
+    let turned = of(&|options| {
+        options.function_matching_of = Some(HeadInput::Features);
+        options.affine_transfer_of = Some(HeadInput::Outputs);
+    });
+    assert_eq!(fits(&turned), (48, 4));
+    let by_folds = of(&|options| options.ridge_folds = 5).affine_transfer.unwrap();
+    let alone = plain.affine_transfer.as_ref().unwrap();
+    assert!(by_folds.held_out_r2.value != alone.held_out_r2.value);
+    assert!((by_folds.held_out_r2.value - alone.held_out_r2.value).abs() < 0.05);
+    let near = of(&|options| options.n_neighbors = 1);
+    assert_ne!(near.estimator(Estimator::Knn), plain.estimator(Estimator::Knn));
+}
+
+#[test]
+fn features_are_read_from_the_tensor_that_is_named() {
+    let scorer = bundled();
+    let graph = Graph::parse(std::fs::read(repository("models/digits-0/model.onnx")).unwrap().into()).unwrap();
+    let of = |tensor: &str| {
+        let mut options = options();
+        options.knowledge = KnowledgeOptions {
+            feature_tensor: Some(tensor.to_owned()),
+            ..knowledge(vec![KnowledgeMeasure::AffineTransfer])
+        };
+        scorer.score(&pair("digits-0", options), &Cancel::default())
+    };
+    let automatic = graph.features().unwrap();
+    let wide = graph.tensors().into_iter().next().unwrap();
+    let n_features = |tensor: &str| of(tensor).unwrap().knowledge.affine_transfer.unwrap().n_features;
+    assert_eq!(n_features(&automatic), 48);
+    assert!(n_features(&wide) > 48);
+    let error = of(&automatic[..automatic.len() - 1]).expect_err("no such tensor");
+    assert_eq!((error.reason, error.field.as_deref()), (Reason::OptionUnsupported, Some("knowledge.feature_tensor")));
+    assert!(error.message.contains(&format!("`{automatic}`")), "{error}");
 }

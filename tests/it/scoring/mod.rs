@@ -54,14 +54,24 @@ pub fn options() -> ScoreOptions {
         attack: attack(AttackMethod::Virtual),
         matching: MatchingOptions::default(),
         theory: None,
-        knowledge: KnowledgeOptions {
-            measures: Vec::new(),
-            ridge: None,
-            folds: 0,
-            fine_tune: FineTuneOptions::default(),
-        },
+        knowledge: knowledge(Vec::new()),
         seed: 0,
         confidence: Confidence { level: 0.95, resamples: 100 },
+    }
+}
+
+/// The knowledge measures of a request, all settings left to the server.
+pub fn knowledge(measures: Vec<KnowledgeMeasure>) -> KnowledgeOptions {
+    KnowledgeOptions {
+        measures,
+        ridge: None,
+        ridge_folds: 0,
+        folds: 0,
+        n_neighbors: 0,
+        feature_tensor: None,
+        function_matching_of: None,
+        affine_transfer_of: None,
+        fine_tune: FineTuneOptions::default(),
     }
 }
 

@@ -102,6 +102,12 @@ fn option_cases() -> Vec<(&'static str, TransferScoreRequest, Expected)> {
     let epsilon = |epsilon| with_attack(AttackOptions { epsilon: Some(epsilon), ..AttackOptions::default() });
     let step_size = |size| with_attack(AttackOptions { step_size: Some(size), ..AttackOptions::default() });
     let ridge = |ridge| with_knowledge(KnowledgeOptions { ridge: Some(ridge), ..KnowledgeOptions::default() });
+    let ridge_folds = |ridge_folds| with_knowledge(KnowledgeOptions { ridge_folds, ..KnowledgeOptions::default() });
+    let neighbors = |n_neighbors| with_knowledge(KnowledgeOptions { n_neighbors, ..KnowledgeOptions::default() });
+    let tensor =
+        |length| with_knowledge(KnowledgeOptions { feature_tensor: "a".repeat(length), ..KnowledgeOptions::default() });
+    let head =
+        |affine_transfer_of| with_knowledge(KnowledgeOptions { affine_transfer_of, ..KnowledgeOptions::default() });
     let folds = |folds| with_knowledge(KnowledgeOptions { folds, ..KnowledgeOptions::default() });
     let measures =
         |measures: &[i32]| with_knowledge(KnowledgeOptions { measures: measures.to_vec(), ..Default::default() });
@@ -126,6 +132,10 @@ fn option_cases() -> Vec<(&'static str, TransferScoreRequest, Expected)> {
         ("a ridge of NaN", ridge(f64::NAN), range("knowledge.ridge", "finite")),
         ("one fold", folds(1), range("knowledge.folds", "2 to 20")),
         ("many folds", folds(21), range("knowledge.folds", "2 to 20")),
+        ("one ridge fold", ridge_folds(1), range("knowledge.ridge_folds", "2 to 20")),
+        ("many neighbours", neighbors(101), range("knowledge.n_neighbors", "1 to 100")),
+        ("a long tensor", tensor(2_000), range("knowledge.feature_tensor", "2000 bytes")),
+        ("an unknown head", head(7), range("knowledge.affine_transfer_of", ".proto")),
         ("full confidence", with_confidence(Some(1.0), 0), range("confidence.level", "between 0 and 1")),
         ("no confidence", with_confidence(Some(0.0), 0), range("confidence.level", "between 0 and 1")),
         ("a level of NaN", with_confidence(Some(f64::NAN), 0), range("confidence.level", "between 0 and 1")),

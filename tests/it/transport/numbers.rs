@@ -2,7 +2,10 @@
 
 use tonic::Code;
 use transferscore::{
-    scoring::types::{AdversarialExamples, Agreement, PairScores, Ranking, Regret, TheoremCheck},
+    scoring::types::{
+        AdversarialExamples, Agreement, Estimate, Estimator, PairScores, Ranking, Regret, Score, TheoremCheck,
+        Verification,
+    },
     transport::proto::{
         AttackRequest, RankSourcesRequest, RankingMetric, TransferScoreRequest, attack_request, attack_response,
         rank_sources_request, rank_sources_response::Event, transfer_score_request,
@@ -68,6 +71,16 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("probe's strength", |scores| probe(scores).l2 = f64::INFINITY),
     ("clean accuracy", |scores| scores.knowledge.clean_accuracy = Some(f64::NAN)),
     ("majority", |scores| probe(scores).majority_accuracy = f64::NAN),
+    ("class accuracy", |scores| probe(scores).classes[0].accuracy = f64::NAN),
+    ("class loss", |scores| probe(scores).classes[0].cross_entropy = f64::INFINITY),
+    ("verification", |scores| verification(scores).roc_auc.value = f64::NAN),
+    ("true accept rate", |scores| put(&mut verification(scores).true_accept_rates[0], f64::NAN)),
+    ("threshold", |scores| verification(scores).threshold = f64::INFINITY),
+    ("estimator", |scores| estimator(scores, Score::of(f64::NAN))),
+    ("estimator's floor", |scores| estimator(scores, Score::of(0.0).with_floor(f64::NAN))),
+    ("estimator's interval", |scores| {
+        estimator(scores, Score::with_interval(Estimate::of(0.0, f64::NEG_INFINITY, 0.0)));
+    }),
     ("fine-tuning", |scores| put(&mut tuned(scores).accuracy, f64::NAN)),
     ("fine-tuning's loss", |scores| put(&mut tuned(scores).cross_entropy, f64::INFINITY)),
     ("fine-tuning's R2", |scores| put(&mut tuned(scores).r2, f64::NEG_INFINITY)),
@@ -109,6 +122,14 @@ fn loss(scores: &mut PairScores) -> &mut transferscore::scoring::types::LossScor
 
 fn fit(scores: &mut PairScores) -> &mut transferscore::scoring::types::AffineFit {
     scores.knowledge.affine_transfer.as_mut().expect("the fake has one")
+}
+
+fn verification(scores: &mut PairScores) -> &mut Verification {
+    scores.knowledge.verification.as_mut().expect("the fake has one")
+}
+
+fn estimator(scores: &mut PairScores, score: Score) {
+    scores.knowledge.estimators = vec![(Estimator::Leep, score)];
 }
 
 fn probe(scores: &mut PairScores) -> &mut transferscore::scoring::types::LinearProbe {
