@@ -31,15 +31,27 @@ const ADVERSARIAL: [Adversarial; 15] = [
     ("gradient_matching.explained", |scores| Some(scores.gradient_matching.as_ref()?.explained.clone())),
 ];
 
-/// What [`crate::scoring::types::KnowledgeScores::values`] tells that is no estimate; measured transfers in the order in which
-/// they are believed.
-const KNOWLEDGE: [(&str, MeasureKind); 8] = [
+/// What [`crate::scoring::types::KnowledgeScores::values`] tells; measured transfers in the order in which they are believed.
+const KNOWLEDGE: [(&str, MeasureKind); 21] = [
     ("knowledge.fine_tune.accuracy", MeasureKind::Transfer),
     ("knowledge.fine_tune.r2", MeasureKind::Transfer),
     ("knowledge.linear_probe.accuracy", MeasureKind::Transfer),
+    ("knowledge.verification.accuracy", MeasureKind::Transfer),
+    ("knowledge.verification.roc_auc", MeasureKind::Transfer),
+    ("knowledge.knn", MeasureKind::Transfer),
     ("knowledge.affine_transfer.held_out_r2", MeasureKind::Transfer),
     ("knowledge.function_matching.r2", MeasureKind::Estimate),
     ("knowledge.function_matching.held_out_r2", MeasureKind::Estimate),
+    ("knowledge.leep", MeasureKind::Estimate),
+    ("knowledge.n_leep", MeasureKind::Estimate),
+    ("knowledge.nce", MeasureKind::Estimate),
+    ("knowledge.log_me", MeasureKind::Estimate),
+    ("knowledge.h_score", MeasureKind::Estimate),
+    ("knowledge.regularized_h_score", MeasureKind::Estimate),
+    ("knowledge.trans_rate", MeasureKind::Estimate),
+    ("knowledge.gbc", MeasureKind::Estimate),
+    ("knowledge.sfda", MeasureKind::Estimate),
+    ("knowledge.parc", MeasureKind::Estimate),
     ("knowledge.n_parameters", MeasureKind::Baseline),
     ("knowledge.clean_accuracy", MeasureKind::Baseline),
 ];
@@ -79,5 +91,21 @@ pub fn path(metric: RankingMetric) -> Option<&'static str> {
         RankingMetric::Explained => "gradient_matching.explained",
         RankingMetric::FunctionMatchingR2 => "knowledge.function_matching.r2",
         RankingMetric::LinearProbeAccuracy => "knowledge.linear_probe.accuracy",
+        RankingMetric::AffineTransferR2 => "knowledge.affine_transfer.held_out_r2",
+        RankingMetric::VerificationAccuracy => "knowledge.verification.accuracy",
+        RankingMetric::FineTuneAccuracy => "knowledge.fine_tune.accuracy",
+        RankingMetric::Leep => "knowledge.leep",
+        RankingMetric::NLeep => "knowledge.n_leep",
+        RankingMetric::Nce => "knowledge.nce",
+        RankingMetric::LogMe => "knowledge.log_me",
+        RankingMetric::HScore => "knowledge.h_score",
+        RankingMetric::RegularizedHScore => "knowledge.regularized_h_score",
+        RankingMetric::TransRate => "knowledge.trans_rate",
+        RankingMetric::Gbc => "knowledge.gbc",
+        RankingMetric::Sfda => "knowledge.sfda",
+        RankingMetric::Parc => "knowledge.parc",
+        RankingMetric::Knn => "knowledge.knn",
+        RankingMetric::NParameters => "knowledge.n_parameters",
+        RankingMetric::CleanAccuracy => "knowledge.clean_accuracy",
     })
 }
