@@ -103,7 +103,7 @@ pub fn minimum_norm<E>(
         let annealed = (1.0 + (std::f64::consts::PI * f64::from(step) / f64::from(settings.steps)).cos()) / 2.0;
         let rows = searches.iter_mut().zip(samples.rows()).zip(outputs.rows()).zip(gradients.rows()).zip(&losses);
         for (row, ((((search, sample), outputs), gradient), &loss)) in rows.enumerate() {
-            let is_reached = goal.is_reached(row, outputs);
+            let is_reached = goal.is_reached(row, outputs) && !is_tie(outputs);
             search.keep(norm, is_reached);
             search.step(sample, gradient, Seen { loss, is_reached, annealed, is_late }, settings);
         }
@@ -113,6 +113,16 @@ pub fn minimum_norm<E>(
         row.iter_mut().zip(&search.best).for_each(|(to, &from)| *to = from);
     }
     Ok(Smallest { perturbations, found: searches.iter().map(|search| search.found).collect() })
+}
+
+/// Whether the two largest outputs are equal but for rounding: on the boundary, any evaluation decides otherwise.
+fn is_tie(outputs: ArrayView1<'_, f32>) -> bool {
+    let (mut first, mut second, mut size) = (f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0_f32);
+    for &output in outputs {
+        size = size.max(output.abs());
+        (first, second) = if output > first { (output, first) } else { (first, second.max(output)) };
+    }
+    first - second <= 4.0 * f32::EPSILON * size
 }
 
 /// One sample's search.

@@ -149,15 +149,20 @@ pub fn alpha1_floor(energies: ArrayView1<'_, f64>, own: ArrayView2<'_, f64>, n_p
     (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64)
 }
 
-/// Means of `n` draws with replacement from `values`, [`NULL_SHUFFLES`] of them, summarised; `None` without values.
+/// The null of a mean over `n` samples from one re-pairing of them, whose ratios are `values`; `None` without values.
+///
+/// Another pairing is as far from this one's mean as this one is from that of all pairings. So the means of `n` draws with
+/// replacement, [`NULL_SHUFFLES`] of them, are spread around their own mean by √2 as much as they fall, which is how a fresh
+/// pairing falls.
 pub(super) fn mean_null(values: &[f64], n: usize, resamples: &Resamples) -> Option<ShuffledNull> {
     if values.is_empty() || !values.iter().all(|value| value.is_finite()) {
         return None;
     }
+    let centre = values.iter().sum::<f64>() / values.len() as f64;
     let means = (0..NULL_SHUFFLES as u64).map(|draw| {
         let mut rng = stream(resamples.seed(), Purpose::Mispairing, draw);
-        let sum: f64 = (0..n).filter_map(|_| values.get(below(&mut rng, values.len()))).sum();
-        sum / n as f64
+        let sum: f64 = (0..n).filter_map(|_| values.get(below(&mut rng, values.len()))).map(|x| x - centre).sum();
+        centre + std::f64::consts::SQRT_2 * sum / n as f64
     });
     ShuffledNull::of(means.collect(), resamples.confidence().level)
 }

@@ -21,7 +21,7 @@ pub enum Error {
     Position { position: usize, n_samples: usize },
     #[error(
         "the attack moves no sample: the attacked model's own deviations are all zero; use a probe set on which both \
-         models respond to their input"
+         models respond to their input, and a larger epsilon where the attack has one"
     )]
     AllDead,
     #[error("{n_outputs} outputs of so many samples are too many; set max_samples to {limit}")]

@@ -7,7 +7,10 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, CowArray, concatenate, s};
 
 use super::{
-    Error, GradientMoments, error::check_samples, gradient_moments::MomentParts, moment_inverse::MomentInverse,
+    Error, GradientMoments,
+    error::check_samples,
+    gradient_moments::MomentParts,
+    moment_inverse::{MomentInverse, ROUNDING},
 };
 use crate::{
     attack::sample_grams,
@@ -178,7 +181,7 @@ impl Fitted {
         if total.energy <= 0.0 {
             return Err(Error::NoGradients);
         }
-        let inverse = MomentInverse::of((&total.own / total.n_samples).view())?;
+        let inverse = MomentInverse::of((&total.own / total.n_samples).view(), ROUNDING)?;
         let fit = product((&total.cross / total.n_samples).view(), inverse.root().view());
         Ok(Fitted { energies: total.energies / total.n_samples, inverse, fit })
     }

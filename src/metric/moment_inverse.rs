@@ -6,7 +6,7 @@ use super::Error;
 use crate::stats::{SymmetricEigen, half_solve, product};
 
 /// Eigenvalues up to this share of the largest are rounding of f32 numbers, and count as zero.
-const EIGENVALUE_CUT: f64 = 1e-12;
+pub(super) const ROUNDING: f64 = 1e-12;
 /// Pivots of a resampled, whitened moment below this share of the largest send it to the eigenvalue route.
 const PIVOT_CUT: f64 = 1e-5;
 
@@ -16,12 +16,13 @@ const PIVOT_CUT: f64 = 1e-5;
 /// takes the place of the much slower eigenvectors.
 pub(super) struct MomentInverse {
     root: Array2<f64>,
+    cut: f64,
 }
 
 impl MomentInverse {
-    /// Decomposes the moment of all samples, (d, d).
-    pub fn of(moment: ArrayView2<'_, f64>) -> Result<Self, Error> {
-        Ok(MomentInverse { root: SymmetricEigen::of(moment)?.inverse_root(EIGENVALUE_CUT) })
+    /// Decomposes the moment of all samples, (d, d). Eigenvalues up to the share `cut` of the largest count as zero.
+    pub fn of(moment: ArrayView2<'_, f64>, cut: f64) -> Result<Self, Error> {
+        Ok(MomentInverse { root: SymmetricEigen::of(moment)?.inverse_root(cut), cut })
     }
 
     /// R for all samples.
@@ -35,7 +36,7 @@ impl MomentInverse {
         match half_solve(whitened.view(), self.root.t(), PIVOT_CUT) {
             Some(transposed) => Ok(transposed.reversed_axes()),
             // The resample spans fewer directions than the samples: the pseudo-inverse keeps those it has.
-            None => Ok(SymmetricEigen::of(moment)?.inverse_root(EIGENVALUE_CUT)),
+            None => Ok(SymmetricEigen::of(moment)?.inverse_root(self.cut)),
         }
     }
 }

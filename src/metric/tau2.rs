@@ -17,6 +17,10 @@ use crate::{
     stats::{Estimate, Resamples, ShuffledNull, SymmetricEigen, accumulate_product, largest_eigenvalue, product},
 };
 
+/// Directions in which the deviations' energy is at most this share of the largest count as none: deviations measured by
+/// running a model, or found by Lanczos, carry noise of up to 1e-4 of their length, and a map that explains noise by noise
+/// has a norm without bounds, by which all of it would be scaled down.
+const DIRECTION_CUT: f64 = 1e-8;
 /// Numbers that a resample may go through while A is found anew on it; above, its effect is taken to first order.
 const REFIT_NUMBERS: usize = 1 << 23;
 /// Numbers of a block of rows that exist at once.
@@ -87,7 +91,7 @@ fn moments(white: ArrayView2<'_, f64>, black: ArrayView2<'_, f64>) -> Result<(Mo
     let n = white.nrows() as f64;
     let energy = |rows: ArrayView2<'_, f64>| rows.iter().map(|x| x * x).sum::<f64>() / n;
     let of_all = Moments { cross: product(black.t(), white) / n, energy_1: energy(white), energy_2: energy(black) };
-    Ok((of_all, MomentInverse::of((product(white.t(), white) / n).view())?))
+    Ok((of_all, MomentInverse::of((product(white.t(), white) / n).view(), DIRECTION_CUT)?))
 }
 
 struct Moments {

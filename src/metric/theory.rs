@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concaten
 use super::{
     Error,
     error::{check_finite, check_samples},
-    moment_inverse::MomentInverse,
+    moment_inverse::{MomentInverse, ROUNDING},
     tau2::explained_share,
 };
 use crate::{
@@ -180,7 +180,7 @@ pub fn theory_checks(moments: &TheoryMoments, task: Option<&TaskOutputs<'_>>) ->
     if energy <= 0.0 {
         return Err(Error::NoGradients);
     }
-    let root = MomentInverse::of(source)?.root().to_owned();
+    let root = MomentInverse::of(source, ROUNDING)?.root().to_owned();
     let half = product(cross, root.view());
     let best = product(half.view(), root.t());
     let least = (energy - half.iter().map(|x| x * x).sum::<f64>()).max(0.0);
@@ -263,7 +263,7 @@ fn third(task: &TaskOutputs<'_>, samples: &Samples, least: f64) -> Result<Theore
         None => rows.to_owned(),
     };
     let (outputs, truth) = (centred(source.view()), centred(task.truth));
-    let root = MomentInverse::of((product(outputs.t(), outputs.view()) / n as f64).view())?.root().to_owned();
+    let root = MomentInverse::of((product(outputs.t(), outputs.view()) / n as f64).view(), ROUNDING)?.root().to_owned();
     let explained = product((product(truth.t(), outputs.view()) / n as f64).view(), root.view());
     let left = squares(&truth) - explained.iter().map(|x| x * x).sum::<f64>();
 

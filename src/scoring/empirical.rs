@@ -134,11 +134,13 @@ impl<'a> Attack<'a> {
         let plan = job.plan;
         let unsupported = |message: String, field: &str| Error::new(Reason::OptionUnsupported, message).at(field);
         let without_logits = job.sources.iter().find(|source| source.network.output_kind() != OutputKind::Logits);
+        // One logit is one class: its probability is 1 whatever the logit.
+        let single = job.sources.iter().find(|source| source.network.n_outputs() == 1);
         let loss = match plan.method {
             AttackMethod::Fmn => AttackLoss::Margin,
             AttackMethod::Ddn | AttackMethod::DeepFool => AttackLoss::CrossEntropy,
             // Cross-entropy to the own prediction for logits, which is the paper's; deviation of the output otherwise.
-            _ if without_logits.is_none() => plan.loss.unwrap_or(AttackLoss::CrossEntropy),
+            _ if without_logits.is_none() && single.is_none() => plan.loss.unwrap_or(AttackLoss::CrossEntropy),
             _ => plan.loss.unwrap_or(AttackLoss::SquaredDeviation),
         };
         if let Some(source) = without_logits.filter(|_| loss != AttackLoss::SquaredDeviation) {
@@ -147,6 +149,14 @@ impl<'a> Attack<'a> {
                 false => ("attack.loss", "use the squared deviation"),
             };
             return Err(unsupported(format!("model `{}` gives no logits; {mend}", source.network.name()), field));
+        }
+        if let Some(source) = single.filter(|_| !plan.method.is_minimum_norm() && loss != AttackLoss::SquaredDeviation)
+        {
+            let message = format!(
+                "model `{}` has one output, so no class to leave; use the squared deviation",
+                source.network.name()
+            );
+            return Err(unsupported(message, "attack.loss"));
         }
         let is_image = job.probe.shape().len() == 3;
         let transforms_images = plan.transforms.diversity.is_some() || plan.transforms.translation.is_some();
@@ -405,9 +415,11 @@ fn goal(job: &Job<'_>, outputs: ArrayView2<'_, f32>) -> Result<Goal> {
     let Some(target) = job.plan.target else { return Ok(Goal::away_from(classes)) };
     let unfit = |message: String| Error::new(Reason::OptionUnsupported, message).at("attack.target");
     match target {
-        TargetClass::Given(class) if class >= outputs.ncols() => {
-            Err(unfit(format!("class {class} is none of the model's {}; give one from 0 on", outputs.ncols())))
-        }
+        TargetClass::Given(class) if class >= outputs.ncols() => Err(unfit(format!(
+            "class {class} is none of the model's {}; give 0 to {}",
+            outputs.ncols(),
+            outputs.ncols().saturating_sub(1)
+        ))),
         _ if outputs.ncols() < 2 => Err(unfit(few_classes(2, outputs.ncols()))),
         _ => Ok(Goal::targeting(target, outputs, &classes)),
     }

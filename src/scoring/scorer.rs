@@ -77,7 +77,7 @@ impl Scorer {
         let plan = AttackPlan::new(&options.attack)?;
         let n_probes = survey::n_probes(&options.matching)?;
         theory::check(options.theory.as_ref())?;
-        let (probe, dropped) = self.probe(&request.probe, options.max_samples, options.seed)?;
+        let (probe, dropped) = self.probe(&request.probe, options.max_samples, limits::MIN_SAMPLES, options.seed)?;
         knowledge::check(&options.knowledge, &probe)?;
         let reference = self.network(&request.reference_model, probe.shape()).map_err(|e| e.at("reference_model"))?;
         let (sources, skipped) = self.sources(request, source_field, probe.shape())?;
@@ -109,8 +109,14 @@ impl Scorer {
         Ok(survey)
     }
 
-    /// The samples of a request, and how many were left out and why.
-    fn probe(&self, probe: &Probe, max_samples: usize, seed: u64) -> Result<(Dataset, Vec<DroppedSamples>)> {
+    /// The samples of a request, at least the `fewest`, and how many were left out and why.
+    fn probe(
+        &self,
+        probe: &Probe,
+        max_samples: usize,
+        fewest: usize,
+        seed: u64,
+    ) -> Result<(Dataset, Vec<DroppedSamples>)> {
         let whole = match probe {
             Probe::Dataset(name) => {
                 Dataset::clone(&*self.datasets.get(name).map_err(|e| Error::from(e).at("dataset"))?)
@@ -119,9 +125,10 @@ impl Scorer {
         };
         let asked = if max_samples == 0 { whole.n_samples() } else { max_samples };
         let kept = asked.min(self.config.sample_limit).min(whole.n_samples());
-        if kept < limits::MIN_SAMPLES {
-            let message = format!("{kept} samples are too few for an interval; give {} or more", limits::MIN_SAMPLES);
-            return Err(Error::new(Reason::ProbeMismatch, message).at("max_samples"));
+        if kept < fewest {
+            let message = format!("{kept} samples are too few for an interval; give {fewest} or more");
+            let field = if max_samples == 0 { "dataset" } else { "max_samples" };
+            return Err(Error::new(Reason::ProbeMismatch, message).at(field));
         }
         let count = whole.n_samples() - kept;
         let reason = if asked > self.config.sample_limit { "over the server's limit" } else { "over max_samples" };
@@ -230,7 +237,7 @@ impl Scoring for Scorer {
         cancel: &Cancel,
     ) -> Result<TaskComparison> {
         let plan = AttackPlan::new(&request.attack)?;
-        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, limits::MIN_SAMPLES, request.seed)?;
         let network = |(index, name): (usize, &String)| {
             self.network(name, probe.shape()).map_err(|error| error.at(format!("models[{index}]")))
         };
@@ -277,7 +284,7 @@ impl Scoring for Scorer {
         cancel: &Cancel,
     ) -> Result<AdversarialSummary> {
         let (plan, empirical) = request.plan()?;
-        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, 1, request.seed)?;
         let networks = |names: &[String], field: &str| {
             let network = |(index, name): (usize, &String)| {
                 self.network(name, probe.shape()).map_err(|error| error.at(format!("{field}[{index}]")))
@@ -312,7 +319,7 @@ impl Scoring for Scorer {
         on_progress: &mut (dyn FnMut(Progress) + Send),
         cancel: &Cancel,
     ) -> Result<FineTuned> {
-        let (probe, dropped) = self.probe(&request.probe, request.max_samples, request.seed)?;
+        let (probe, dropped) = self.probe(&request.probe, request.max_samples, limits::MIN_SAMPLES, request.seed)?;
         let plan = FineTunePlan::new(&request.options, &probe, request.seed, "options")?;
         let network = self.network(&request.model, probe.shape()).map_err(|error| error.at("model"))?;
         plan.check_memory(&network, self.config.request_bytes)?;

@@ -96,7 +96,9 @@ impl ShuffledNull {
     pub fn of(mut values: Vec<f64>, level: f64) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let upper = quantile(&values, level)?;
-        Some(ShuffledNull { mean: values.iter().sum::<f64>() / values.len() as f64, upper })
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        // Values that are all equal have a mean beyond them, by rounding.
+        Some(ShuffledNull { mean, upper: upper.max(mean) })
     }
 }
 

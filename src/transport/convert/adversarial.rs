@@ -37,10 +37,10 @@ pub fn adversarial_request(request: proto::AttackRequest) -> Result<AdversarialR
         evaluated_models: names("evaluated_models", request.evaluated_models)?,
         probe: match request.probe {
             Some(Probe::Dataset(dataset)) => probe::dataset(dataset)?,
-            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset)?,
+            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset, 1)?,
             None => return Err(probe::missing()),
         },
-        max_samples: max_samples(request.max_samples)?,
+        max_samples: request.max_samples as usize,
         attack: attack(Some(options))?,
         seed: request.seed,
     })

@@ -31,7 +31,7 @@ pub fn comparison_request(request: proto::CompareTasksRequest) -> Result<Compari
         models,
         probe: match request.probe {
             Some(Probe::Dataset(dataset)) => probe::dataset(dataset)?,
-            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset)?,
+            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset, limits::MIN_SAMPLES)?,
             None => return Err(probe::missing()),
         },
         max_samples: max_samples(request.max_samples)?,

@@ -24,7 +24,7 @@ pub fn fine_tune_request(request: proto::FineTuneRequest) -> Result<FineTuneRequ
         model: name("model", request.model, "ListModels")?,
         probe: match request.probe {
             Some(Probe::Dataset(dataset)) => probe::dataset(dataset)?,
-            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset)?,
+            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset, limits::MIN_SAMPLES)?,
             None => return Err(probe::missing()),
         },
         max_samples: max_samples(request.max_samples)?,

@@ -16,14 +16,14 @@ pub fn dataset(dataset: String) -> Result<Probe> {
     Ok(Probe::Dataset(name("dataset", dataset, "ListDatasets")?))
 }
 
-/// Samples sent along.
-pub fn inline(dataset: proto::InlineDataset) -> Result<Probe> {
+/// Samples sent along, at least the `fewest`.
+pub fn inline(dataset: proto::InlineDataset, fewest: usize) -> Result<Probe> {
     let proto::InlineDataset { shape, samples, labels } = dataset;
     let sample_size = sample_size(&shape)?;
     if samples.is_empty() {
         return Err(Error::new(
             Reason::FieldMissing,
-            format!("inline_dataset.samples is empty; send at least {} samples", limits::MIN_SAMPLES),
+            format!("inline_dataset.samples is empty; send at least {fewest} samples"),
         )
         .at("inline_dataset.samples"));
     }
@@ -38,13 +38,10 @@ pub fn inline(dataset: proto::InlineDataset) -> Result<Probe> {
         ));
     }
     let n_samples = samples.len() / sample_size;
-    if n_samples < limits::MIN_SAMPLES {
+    if n_samples < fewest {
         return Err(invalid(
             "inline_dataset.samples",
-            format!(
-                "inline_dataset.samples holds {n_samples} samples of shape {shape:?}; send at least {}",
-                limits::MIN_SAMPLES
-            ),
+            format!("inline_dataset.samples holds {n_samples} samples of shape {shape:?}; send at least {fewest}"),
         ));
     }
     if !labels.is_empty() && labels.len() != n_samples {

@@ -22,7 +22,7 @@ pub fn pair(request: proto::TransferScoreRequest) -> Result<PairRequest> {
         reference_model: name("reference_model", request.reference_model, "ListModels")?,
         probe: match request.probe {
             Some(Probe::Dataset(dataset)) => probe::dataset(dataset)?,
-            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset)?,
+            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset, limits::MIN_SAMPLES)?,
             None => return Err(probe::missing()),
         },
         options: ScoreOptions {
@@ -45,7 +45,7 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
         reference_model: name("reference_model", request.reference_model, "ListModels")?,
         probe: match request.probe {
             Some(Probe::Dataset(dataset)) => probe::dataset(dataset)?,
-            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset)?,
+            Some(Probe::InlineDataset(dataset)) => probe::inline(dataset, limits::MIN_SAMPLES)?,
             None => return Err(probe::missing()),
         },
         options: ScoreOptions {
@@ -87,6 +87,7 @@ fn sources(names: Vec<String>) -> Result<Vec<String>> {
     Ok(sources)
 }
 
+/// 0 for all, or enough for an interval.
 pub(super) fn max_samples(max_samples: u32) -> Result<usize> {
     match max_samples as usize {
         few @ 1..limits::MIN_SAMPLES => {

@@ -396,3 +396,29 @@ proptest! {
         contains_its_value(&one);
     }
 }
+
+#[test]
+fn noise_beside_the_deviations_leaves_tau2_alone() {
+    // One direction in a space of forty, as linear models have it, and what float32 adds in the others.
+    let signs = normal((60, 1), 71).mapv(f64::signum);
+    let noise = |d: usize, seed: u64| normal((60, d), seed) * 1e-5;
+    let white = signs.dot(&normal((1, 40), 72)) + noise(40, 73);
+    let black = signs.dot(&normal((1, 3), 74)) + noise(3, 75);
+    let found = tau2(white.view(), black.view(), AttackSign::Arbitrary, &resamples(60)).unwrap();
+    close(found.value, 1.0, 1e-6);
+    assert!(found.lower > 1.0 - 1e-6, "{found:?}");
+}
+
+#[test]
+fn one_pairing_of_unrelated_attacks_is_rarely_exceeded_by_another() {
+    let squares =
+        |seed: u64| -> Vec<Option<f64>> { normal((80, 1), seed).iter().map(|x| Some(x * x / 20.0)).collect() };
+    let n_draws = 400;
+    let beyond = (0..n_draws).filter(|&draw| {
+        let (paired, mispaired) = (squares(2 * draw), squares(2 * draw + 1));
+        let found = tau1(&paired, 20, &mispaired, &resamples(80)).unwrap();
+        found.value > found.shuffled.unwrap().upper
+    });
+    let rate = beyond.count() as f64 / n_draws as f64;
+    assert!((0.02..0.085).contains(&rate), "{rate}");
+}

@@ -91,6 +91,9 @@ fn ddn_and_fmn_come_to_the_closed_form() {
             // Not below it but for rounding, and not far above: DDN's radius changes by 5 % to the last.
             assert!((0.9999..1.06).contains(&(size / least)), "{rule:?}: {size} for {least}");
             assert!(found.found[row] && after[row] != own[row]);
+            // Across the boundary, not on it, where the next evaluation may see the old class.
+            let logits = model.weights.dot(&(&sample + &found.perturbations.row(row).mapv(f64::from))) + &model.bias;
+            assert!(logits[1 - own[row]] > logits[own[row]], "{rule:?}: {logits}");
         }
     }
 }

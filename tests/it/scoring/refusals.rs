@@ -191,7 +191,7 @@ fn each_bad_thing_has_its_reason_its_field_and_its_mend() {
     check(inline(&shape, pixels(0.5), &[1]), Reason::ProbeInvalid, Some("inline_dataset.labels"), "label");
     check(inline(&[0, 8, 8], pixels(0.5), &[]), Reason::ProbeInvalid, Some("inline_dataset.shape"), "at least 1");
     check(inline(&[64], pixels(0.5), &[]), Reason::ProbeMismatch, Some("reference_model"), "dataset of that shape");
-    check(inline(&shape, vec![0.5; 64 * 3], &[]), Reason::ProbeMismatch, Some("max_samples"), "8 or more");
+    check(inline(&shape, vec![0.5; 64 * 3], &[]), Reason::ProbeMismatch, Some("dataset"), "8 or more");
     check(good(|r| r.options.max_samples = 3), Reason::ProbeMismatch, Some("max_samples"), "8 or more");
     let with_attack = |attack: AttackOptions| good(|request| request.options.attack = attack);
     let fgsm = attack(AttackMethod::Fgsm);
