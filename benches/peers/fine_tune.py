@@ -108,7 +108,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     data = np.load(MODELS / "datasets" / "digits.npz")
     images = torch.tensor(data["x"]).permute(0, 3, 1, 2).float() / 255
     labels = torch.tensor(data["y"])

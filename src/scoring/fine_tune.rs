@@ -16,7 +16,7 @@ use crate::{
     scoring::{
         describe,
         fine_tune_plan::FineTunePlan,
-        network::{Course, Network, Trained, Trainee, in_float32},
+        network::{Course, Examples, Network, Trained, Trainee, in_float32},
         pair::Call,
         passes::Meeting,
         rows::Rows,
@@ -83,7 +83,10 @@ impl FineTuning<'_> {
             schedule,
             epochs: options.epochs,
             batches: &|epoch| batches(&split.training, trainee.batch(), seed, number, epoch),
-            rows: &|epoch, samples| (self.augmented(trainee, epoch, samples), self.targets(samples)),
+            examples: &|epoch, samples| Examples {
+                rows: self.augmented(trainee, epoch, samples),
+                targets: self.targets(samples),
+            },
             cancel: self.cancel,
             advance: self.advance,
         };

@@ -17,7 +17,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, 
 pub use ascent::Ascent;
 use jacobian::Backward;
 pub use jacobian::Linearised;
-pub use training::{Course, Trained, Trainee, Training};
+pub use training::{Course, Examples, Trained, Trainee, Training};
 
 use crate::{
     error::{Error, Reason, Result},

@@ -193,14 +193,20 @@ impl Network {
     }
 }
 
+/// Samples of a batch, row by row.
+pub struct Examples {
+    pub rows: Array2<f32>,
+    pub targets: Array2<f32>,
+}
+
 /// What a run is told and asked from epoch to epoch.
 pub struct Course<'a> {
     pub schedule: Schedule,
     pub epochs: usize,
     /// The batches of an epoch.
     pub batches: &'a dyn Fn(usize) -> Vec<Vec<usize>>,
-    /// The rows of some samples in an epoch, and their targets.
-    pub rows: &'a dyn Fn(usize, &[usize]) -> (Array2<f32>, Array2<f32>),
+    /// Some samples in an epoch.
+    pub examples: &'a dyn Fn(usize, &[usize]) -> Examples,
     pub cancel: &'a Cancel,
     /// Told how many samples were passed.
     pub advance: &'a (dyn Fn(usize) + Sync),
@@ -248,7 +254,7 @@ impl Trainee<'_> {
                 let (mut sum, mut count) = (0.0, 0);
                 for batch in (course.batches)(epoch) {
                     course.cancel.check().map_err(Stopped::ByWatch)?;
-                    let (rows, targets) = (course.rows)(epoch, &batch);
+                    let Examples { rows, targets } = (course.examples)(epoch, &batch);
                     let inputs = self.inputs(rows.view(), targets.view(), course.schedule.rate(number), number + 1);
                     let inputs = inputs.map_err(Stopped::ByWatch)?;
                     let feeds: Vec<_> = inputs.iter().map(|(name, array)| (name.as_str(), array.view())).collect();
