@@ -212,6 +212,23 @@ choice! {
         FunctionMatchingR2,
         LinearProbeAccuracy,
         Recommended,
+        #[value(name = "affine-transfer-r2")]
+        AffineTransferR2,
+        VerificationAccuracy,
+        FineTuneAccuracy,
+        Leep,
+        NLeep,
+        Nce,
+        LogMe,
+        HScore,
+        RegularizedHScore,
+        TransRate,
+        Gbc,
+        Sfda,
+        Parc,
+        Knn,
+        NParameters,
+        CleanAccuracy,
     }
     /// A matrix of a comparison of tasks.
     TaskMatrix { Alpha1, Alpha2, Combined, Affinity, }

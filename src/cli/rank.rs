@@ -306,19 +306,31 @@ pub fn score_words(path: &str) -> String {
     if DIRECTIONS.contains(&message) {
         return format!("{}, {}", spaced(name), spaced(message));
     }
-    match name {
-        "recommendation" => RECOMMENDATION.to_owned(),
-        "n_parameters" => "number of parameters".to_owned(),
-        "clean_accuracy" => "accuracy on its own task".to_owned(),
-        name => spaced(name),
-    }
+    spaced(name)
 }
 
 const RECOMMENDATION: &str = "the recommendation";
 const DIRECTIONS: [&str; 2] = ["reference_to_source", "source_to_reference"];
 
 fn spaced(name: &str) -> String {
-    name.replace(['_', '.'], " ").replace("r2", "R²").replace("held out", "held-out")
+    let name = match name {
+        "recommendation" => RECOMMENDATION,
+        "n_parameters" => "number of parameters",
+        "clean_accuracy" => "accuracy on its own task",
+        "leep" => "LEEP",
+        "n_leep" => "N-LEEP",
+        "nce" => "NCE",
+        "log_me" => "LogME",
+        "h_score" => "H-score",
+        "regularized_h_score" => "regularised H-score",
+        "trans_rate" => "TransRate",
+        "gbc" => "GBC",
+        "sfda" => "SFDA",
+        "parc" => "PARC",
+        "knn" => "k-NN accuracy",
+        name => name,
+    };
+    name.replace(['_', '.'], " ").replace("r2", "R²").replace("held out", "held-out").replace("roc auc", "ROC-AUC")
 }
 
 #[cfg(test)]
@@ -333,6 +345,8 @@ mod tests {
             (proto::RankingMetric::LinearProbeAccuracy, "linear probe accuracy"),
             (proto::RankingMetric::FunctionMatchingR2, "function matching R²"),
             (proto::RankingMetric::Recommended, "the recommendation"),
+            (proto::RankingMetric::RegularizedHScore, "regularised H-score"),
+            (proto::RankingMetric::NParameters, "number of parameters"),
         ] {
             assert_eq!(words(metric), expected);
         }
@@ -348,6 +362,8 @@ mod tests {
             ("knowledge.affine_transfer.held_out_r2", "affine transfer held-out R²"),
             ("knowledge.n_parameters", "number of parameters"),
             ("recommendation", "the recommendation"),
+            ("knowledge.log_me", "LogME"),
+            ("knowledge.verification.roc_auc", "verification ROC-AUC"),
         ] {
             assert_eq!(score_words(path), expected);
         }

@@ -51,7 +51,11 @@ impl Measure {
     /// All of them: adversarial metrics, estimates, measured transfers, baselines.
     pub fn all() -> impl Iterator<Item = Measure> {
         let adversarial = ADVERSARIAL.iter().map(|&(path, _)| (path, MeasureKind::Adversarial));
-        let estimators = Estimator::all().map(|estimator| (estimator.path(), MeasureKind::Estimate));
+        let estimators = Estimator::all().map(|estimator| match estimator {
+            // Judged on samples that were not among the neighbours.
+            Estimator::Knn => (estimator.path(), MeasureKind::Transfer),
+            estimator => (estimator.path(), MeasureKind::Estimate),
+        });
         adversarial.chain(FITTED).chain(estimators).chain(BASELINES).map(|(path, kind)| Measure { path, kind })
     }
 
@@ -83,5 +87,21 @@ pub fn path(metric: RankingMetric) -> Option<&'static str> {
         RankingMetric::Explained => "gradient_matching.explained",
         RankingMetric::FunctionMatchingR2 => "knowledge.function_matching.r2",
         RankingMetric::LinearProbeAccuracy => "knowledge.linear_probe.accuracy",
+        RankingMetric::AffineTransferR2 => "knowledge.affine_transfer.held_out_r2",
+        RankingMetric::VerificationAccuracy => "knowledge.verification.accuracy",
+        RankingMetric::FineTuneAccuracy => "knowledge.fine_tune.accuracy",
+        RankingMetric::Leep => Estimator::Leep.path(),
+        RankingMetric::NLeep => Estimator::NLeep.path(),
+        RankingMetric::Nce => Estimator::Nce.path(),
+        RankingMetric::LogMe => Estimator::LogMe.path(),
+        RankingMetric::HScore => Estimator::HScore.path(),
+        RankingMetric::RegularizedHScore => Estimator::RegularizedHScore.path(),
+        RankingMetric::TransRate => Estimator::TransRate.path(),
+        RankingMetric::Gbc => Estimator::Gbc.path(),
+        RankingMetric::Sfda => Estimator::Sfda.path(),
+        RankingMetric::Parc => Estimator::Parc.path(),
+        RankingMetric::Knn => Estimator::Knn.path(),
+        RankingMetric::NParameters => "knowledge.n_parameters",
+        RankingMetric::CleanAccuracy => "knowledge.clean_accuracy",
     })
 }

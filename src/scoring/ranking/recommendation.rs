@@ -11,10 +11,12 @@ use crate::{
 /// scores, so that ten estimators from the same labels do not outvote the rest.
 ///
 /// No measured transfer and no baseline: the one is what is to be predicted, the other knows nothing of the task. Of
-/// scores that say nearly the same, the one in the direction that the paper pairs with transfer from the source.
-const EVIDENCE: [&[&str]; 2] = [
+/// scores that say nearly the same, the one in the direction that the paper pairs with transfer from the source; of the
+/// estimators from labels, some that take the features of any source, whatever its outputs.
+const EVIDENCE: [&[&str]; 3] = [
     &["reference_to_source.combined", "reference_to_source.alpha1", "gradient_matching.explained"],
     &["knowledge.function_matching.held_out_r2"],
+    &["knowledge.log_me", "knowledge.n_leep", "knowledge.regularized_h_score", "knowledge.sfda"],
 ];
 
 /// Refuses a recommendation from scores that there are not.

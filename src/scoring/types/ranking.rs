@@ -17,6 +17,22 @@ pub enum RankingMetric {
     Explained,
     FunctionMatchingR2,
     LinearProbeAccuracy,
+    AffineTransferR2,
+    VerificationAccuracy,
+    FineTuneAccuracy,
+    Leep,
+    NLeep,
+    Nce,
+    LogMe,
+    HScore,
+    RegularizedHScore,
+    TransRate,
+    Gbc,
+    Sfda,
+    Parc,
+    Knn,
+    NParameters,
+    CleanAccuracy,
 }
 
 /// One event of a ranking.

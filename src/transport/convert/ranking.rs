@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Every metric to rank by and its number on the wire.
-const METRICS: [(proto::RankingMetric, RankingMetric); 11] = [
+const METRICS: [(proto::RankingMetric, RankingMetric); 27] = [
     (proto::RankingMetric::CombinedReferenceToSource, RankingMetric::CombinedReferenceToSource),
     (proto::RankingMetric::CombinedSourceToReference, RankingMetric::CombinedSourceToReference),
     (proto::RankingMetric::Alpha1ReferenceToSource, RankingMetric::Alpha1ReferenceToSource),
@@ -27,6 +27,22 @@ const METRICS: [(proto::RankingMetric, RankingMetric); 11] = [
     (proto::RankingMetric::FunctionMatchingR2, RankingMetric::FunctionMatchingR2),
     (proto::RankingMetric::LinearProbeAccuracy, RankingMetric::LinearProbeAccuracy),
     (proto::RankingMetric::Recommended, RankingMetric::Recommended),
+    (proto::RankingMetric::AffineTransferR2, RankingMetric::AffineTransferR2),
+    (proto::RankingMetric::VerificationAccuracy, RankingMetric::VerificationAccuracy),
+    (proto::RankingMetric::FineTuneAccuracy, RankingMetric::FineTuneAccuracy),
+    (proto::RankingMetric::Leep, RankingMetric::Leep),
+    (proto::RankingMetric::NLeep, RankingMetric::NLeep),
+    (proto::RankingMetric::Nce, RankingMetric::Nce),
+    (proto::RankingMetric::LogMe, RankingMetric::LogMe),
+    (proto::RankingMetric::HScore, RankingMetric::HScore),
+    (proto::RankingMetric::RegularizedHScore, RankingMetric::RegularizedHScore),
+    (proto::RankingMetric::TransRate, RankingMetric::TransRate),
+    (proto::RankingMetric::Gbc, RankingMetric::Gbc),
+    (proto::RankingMetric::Sfda, RankingMetric::Sfda),
+    (proto::RankingMetric::Parc, RankingMetric::Parc),
+    (proto::RankingMetric::Knn, RankingMetric::Knn),
+    (proto::RankingMetric::NParameters, RankingMetric::NParameters),
+    (proto::RankingMetric::CleanAccuracy, RankingMetric::CleanAccuracy),
 ];
 
 /// The metric to rank by.

@@ -98,6 +98,11 @@ fn every_score_is_held_against_every_measured_transfer() {
             assert_eq!(find(score, measured).n_sources, 5);
         }
     }
+    for value in rows[0].1.knowledge.values() {
+        let takes_part =
+            |one: &MeasureCorrelation| [&one.score, &one.measured_transfer].contains(&&value.path.to_owned());
+        assert!(ranking.correlations.iter().any(takes_part), "{} takes no part", value.path);
+    }
     let x: Vec<f64> = rows.iter().map(|(_, scores)| scores.reference_to_source.combined.value).collect();
     let y: Vec<f64> =
         rows.iter().map(|(_, scores)| scores.knowledge.linear_probe.as_ref().unwrap().accuracy.value).collect();
