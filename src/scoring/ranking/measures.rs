@@ -31,15 +31,15 @@ const ADVERSARIAL: [Adversarial; 15] = [
     ("gradient_matching.explained", |scores| Some(scores.gradient_matching.as_ref()?.explained.clone())),
 ];
 
-/// What [`crate::scoring::types::KnowledgeScores::values`] tells that is no estimator; measured transfers in the order in which
+/// What [`crate::scoring::types::KnowledgeScores::values`] tells that is no estimate; measured transfers in the order in which
 /// they are believed.
 const FITTED: [(&str, MeasureKind); 8] = [
     ("knowledge.fine_tune.accuracy", MeasureKind::Transfer),
     ("knowledge.fine_tune.r2", MeasureKind::Transfer),
     ("knowledge.linear_probe.accuracy", MeasureKind::Transfer),
+    ("knowledge.affine_transfer.held_out_r2", MeasureKind::Transfer),
     ("knowledge.verification.accuracy", MeasureKind::Transfer),
     ("knowledge.verification.roc_auc", MeasureKind::Transfer),
-    ("knowledge.affine_transfer.held_out_r2", MeasureKind::Transfer),
     ("knowledge.function_matching.r2", MeasureKind::Estimate),
     ("knowledge.function_matching.held_out_r2", MeasureKind::Estimate),
 ];
@@ -51,10 +51,10 @@ impl Measure {
     /// All of them: adversarial metrics, estimates, measured transfers, baselines.
     pub fn all() -> impl Iterator<Item = Measure> {
         let adversarial = ADVERSARIAL.iter().map(|&(path, _)| (path, MeasureKind::Adversarial));
-        let estimators = Estimator::all().map(|estimator| {
-            // Nearest neighbours classify held-out samples; the others only say how well a classifier would.
-            let measures = estimator == Estimator::Knn;
-            (estimator.path(), if measures { MeasureKind::Transfer } else { MeasureKind::Estimate })
+        let estimators = Estimator::all().map(|estimator| match estimator {
+            // Judged on samples that were not among the neighbours.
+            Estimator::Knn => (estimator.path(), MeasureKind::Transfer),
+            estimator => (estimator.path(), MeasureKind::Estimate),
         });
         adversarial.chain(FITTED).chain(estimators).chain(BASELINES).map(|(path, kind)| Measure { path, kind })
     }
@@ -90,17 +90,17 @@ pub fn path(metric: RankingMetric) -> Option<&'static str> {
         RankingMetric::AffineTransferR2 => "knowledge.affine_transfer.held_out_r2",
         RankingMetric::VerificationAccuracy => "knowledge.verification.accuracy",
         RankingMetric::FineTuneAccuracy => "knowledge.fine_tune.accuracy",
-        RankingMetric::Leep => "knowledge.leep",
-        RankingMetric::NLeep => "knowledge.n_leep",
-        RankingMetric::Nce => "knowledge.nce",
-        RankingMetric::LogMe => "knowledge.log_me",
-        RankingMetric::HScore => "knowledge.h_score",
-        RankingMetric::RegularizedHScore => "knowledge.regularized_h_score",
-        RankingMetric::TransRate => "knowledge.trans_rate",
-        RankingMetric::Gbc => "knowledge.gbc",
-        RankingMetric::Sfda => "knowledge.sfda",
-        RankingMetric::Parc => "knowledge.parc",
-        RankingMetric::Knn => "knowledge.knn",
+        RankingMetric::Leep => Estimator::Leep.path(),
+        RankingMetric::NLeep => Estimator::NLeep.path(),
+        RankingMetric::Nce => Estimator::Nce.path(),
+        RankingMetric::LogMe => Estimator::LogMe.path(),
+        RankingMetric::HScore => Estimator::HScore.path(),
+        RankingMetric::RegularizedHScore => Estimator::RegularizedHScore.path(),
+        RankingMetric::TransRate => Estimator::TransRate.path(),
+        RankingMetric::Gbc => Estimator::Gbc.path(),
+        RankingMetric::Sfda => Estimator::Sfda.path(),
+        RankingMetric::Parc => Estimator::Parc.path(),
+        RankingMetric::Knn => Estimator::Knn.path(),
         RankingMetric::NParameters => "knowledge.n_parameters",
         RankingMetric::CleanAccuracy => "knowledge.clean_accuracy",
     })
