@@ -4,7 +4,6 @@ use super::{
     attack::{attack, attack_used},
     field::{count, finite, known, name},
     probe,
-    request::max_samples,
     scores::model_reference,
 };
 use crate::{
