@@ -121,6 +121,8 @@ pub const NULL_SHUFFLES: usize = 200;
 pub const FITTED_WIDTH: usize = 4_096;
 /// Shuffles of the labels for the null of an estimator.
 pub const LABEL_SHUFFLES: usize = 20;
+/// Most numbers of features for which an estimator that reads them all anew for each shuffle has a null.
+pub const SHUFFLED_NUMBERS: usize = 1 << 22;
 /// Most components of a mixture.
 pub const MIXTURE_COMPONENTS: usize = 500;
 /// Most samples that PARC compares each with each.

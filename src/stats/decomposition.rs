@@ -1,4 +1,4 @@
-//! Dense decompositions in f64, sequential and so independent of the thread count.
+//! Dense decompositions in f64, shared out in a way that the size alone decides and so independent of the thread count.
 //!
 //! Only this file and `product` name faer.
 
@@ -14,6 +14,9 @@ use faer::{
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::{Error, product};
+
+/// Rows from which a symmetric matrix is decomposed in two parts.
+const LARGE: usize = 512;
 
 /// Eigenvalues and eigenvectors of a symmetric matrix.
 #[derive(Clone, Debug)]
@@ -39,14 +42,15 @@ impl SymmetricEigen {
             return Ok(SymmetricEigen { values: Array1::zeros(0), vectors: Array2::zeros((0, 0)) });
         }
         let matrix = to_faer(matrix);
+        let par = parts_of(d);
         let mut vectors = Mat::zeros(d, d);
         let mut values = Mat::zeros(d, 1);
-        let need = evd::self_adjoint_evd_scratch::<f64>(d, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+        let need = evd::self_adjoint_evd_scratch::<f64>(d, ComputeEigenvectors::Yes, par, Default::default());
         evd::self_adjoint_evd(
             matrix.as_ref(),
             values.col_mut(0).as_diagonal_mut(),
             Some(vectors.as_mut()),
-            Par::Seq,
+            par,
             MemStack::new(&mut MemBuffer::new(need)),
             Default::default(),
         )
@@ -72,6 +76,12 @@ impl SymmetricEigen {
             self.vectors.get((row, i)).copied().unwrap_or(0.0) / self.values.get(i).copied().unwrap_or(1.0).sqrt()
         })
     }
+}
+
+/// In how many parts faer works on a symmetric matrix (d, d): two where it is large, however many threads there are, since
+/// the parts decide the order of the sums.
+fn parts_of(d: usize) -> Par {
+    if d >= LARGE { Par::rayon(2) } else { Par::Seq }
 }
 
 /// The largest eigenvalue of a symmetric matrix (d, d), of which the lower triangle is read; 0 for an empty one.

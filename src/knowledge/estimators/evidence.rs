@@ -6,13 +6,14 @@ use ndarray::{Array1, Array2, ArrayView1, Axis, parallel::prelude::*};
 use super::{Task, spectrum::Spectrum};
 use crate::{
     knowledge::{Classes, Error, Score},
+    limits,
     stats::product,
 };
 
 /// What the authors add to the squared norm of the weights and of the residuals, so that a perfect fit has a value.
 const EPSILON: f64 = 1e-5;
 /// Relative change of α/β at the fixed point.
-const TOLERANCE: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-6;
 const ITERATIONS: usize = 1_000;
 
 /// LogME of the uncentred features F: for each target y, max over α, β of
@@ -35,7 +36,9 @@ pub(super) fn log_me(task: &Task<'_>) -> Result<Score, Error> {
         let squares = Array1::from_iter(classes.sizes().iter().map(|&size| size as f64));
         evidence.mean(&projections, &squares)
     };
-    Ok(Score::of(value(classes)).with_shuffled(task.shuffled(classes, value)))
+    let score = Score::of(value(classes));
+    let is_cheap = rows.rows.len() <= limits::SHUFFLED_NUMBERS;
+    Ok(if is_cheap { score.with_shuffled(task.shuffled(classes, value)) } else { score })
 }
 
 /// FᵀF = Λ + N ν νᵀ along the principal axes of the centred features: a diagonal and the mean's rank one, so that every
@@ -75,19 +78,27 @@ impl<'a> Evidence<'a> {
         let fit = self.fit(projection, square, alpha / beta);
         let p = self.values.len() as f64;
         // ln|αI + βFᵀF| = p ln β + ln|t + FᵀF|.
-        let determinant = p * beta.ln() + fit.log_determinant;
+        let determinant = p * beta.ln() + self.log_determinant(alpha / beta);
         let fitted = beta / 2.0 * fit.residuals + alpha / 2.0 * fit.weights;
         let evidence = p / 2.0 * alpha.ln() + self.n / 2.0 * (beta / std::f64::consts::TAU).ln() - determinant / 2.0;
         (evidence - fitted) / self.n
     }
 
+    /// ln|FᵀF + t|.
+    fn log_determinant(&self, t: f64) -> f64 {
+        let values = self.values.iter().zip(&self.mean);
+        let (of_values, of_mean) = values.fold((0.0, 0.0), |(logarithm, first), (&value, &mean)| {
+            (logarithm + (value + t).ln(), first + mean * mean / (value + t))
+        });
+        of_values + (1.0 + self.n * of_mean).ln()
+    }
+
     fn fit(&self, projection: ArrayView1<'_, f64>, square: f64, t: f64) -> Fit {
-        let (mut log_determinant, mut gamma) = (0.0, 0.0);
+        let mut gamma = 0.0;
         // νᵀ(Λ + t)⁻¹ν, νᵀ(Λ + t)⁻²ν, νᵀ(Λ + t)⁻¹b.
         let (mut mean_first, mut mean_second, mut mean_target) = (0.0, 0.0, 0.0);
         for ((&value, &mean), &target) in self.values.iter().zip(&self.mean).zip(projection) {
             let inverse = 1.0 / (value + t);
-            log_determinant -= inverse.ln();
             gamma += value * inverse;
             mean_first += mean * mean * inverse;
             mean_second += mean * mean * inverse * inverse;
@@ -102,7 +113,6 @@ impl<'a> Evidence<'a> {
             explained += weight * target;
         }
         Fit {
-            log_determinant: log_determinant + pivot.ln(),
             gamma: gamma + t * self.n * mean_second / pivot,
             weights,
             residuals: (square - explained - t * weights).max(0.0),
@@ -112,8 +122,6 @@ impl<'a> Evidence<'a> {
 
 /// What an iteration needs at one t.
 struct Fit {
-    /// ln|FᵀF + t|.
-    log_determinant: f64,
     gamma: f64,
     /// ‖m‖².
     weights: f64,

@@ -24,9 +24,9 @@ const POWER_STEPS: usize = 3;
 pub(super) fn sfda(task: &Task<'_>) -> Result<Score, Error> {
     let (classes, rows) = (task.classes()?, task.rows()?);
     let discriminant = Discriminant { classes, n_features: rows.n_features as f64 };
-    let within = discriminant.within(rows.centred.view());
-    let shrinkage = shrinkage(&within, &rows.ones)?;
     let means = classes.means(rows.centred.view());
+    let within = discriminant.within_of(&rows.scatter, &means);
+    let shrinkage = shrinkage(&within, &rows.ones)?;
     let mut confidence = discriminant.probabilities(rows.centred.view(), &means, within, shrinkage)?;
     softmax(&mut confidence);
     let others = (&means.sum_axis(Axis(0)) - &means) / (classes.count() - 1) as f64;
@@ -77,7 +77,15 @@ struct Discriminant<'a> {
 }
 
 impl Discriminant<'_> {
-    /// The mean covariance within classes, weighted by their sizes: (p, p).
+    /// The mean covariance within classes, weighted by their sizes: (p, p); of the scatter of centred rows and their means,
+    /// by S_w = S − Σ_c n_c m_c m_cᵀ.
+    fn within_of(&self, scatter: &Array2<f64>, means: &Array2<f64>) -> Array2<f64> {
+        let sizes = Array1::from_iter(self.classes.sizes().iter().map(|&size| (size as f64).sqrt()));
+        let between = gram_of_columns((means * &sizes.insert_axis(Axis(1))).view());
+        (scatter - &between) / self.classes.of_samples().len() as f64
+    }
+
+    /// The same of rows that need not be centred.
     fn within(&self, rows: ArrayView2<'_, f64>) -> Array2<f64> {
         let means = self.classes.means(rows);
         let mut deviations = rows.to_owned();

@@ -12,21 +12,21 @@ use crate::{
 
 /// Share of the variance that the principal axes keep, and the most axes.
 const ENERGY: f64 = 0.8;
-const AXES: usize = 64;
+const AXES: usize = 32;
 /// Components a class, as in the paper, but at most one for so many samples.
 const COMPONENTS_A_CLASS: usize = 5;
 const SAMPLES_A_COMPONENT: usize = 2;
 /// Steps of k-means before the mixture.
-const CLUSTERING_STEPS: usize = 10;
-/// Change of the mean log likelihood at which the mixture is done, and the most steps: scikit-learn's defaults.
+const CLUSTERING_STEPS: usize = 5;
+/// Change of the mean log likelihood at which the mixture is done, scikit-learn's default, and the most steps.
 const TOLERANCE: f64 = 1e-3;
-const STEPS: usize = 100;
+const STEPS: usize = 20;
 /// Added to every variance, as a share of the mean variance.
 const VARIANCE_FLOOR: f64 = 1e-6;
 /// Rows that are worked on together.
 const BLOCK: usize = 1_024;
 
-/// N-LEEP: features on the principal axes that hold 80 % of their variance (at most 64 axes), a mixture of five Gaussians a
+/// N-LEEP: features on the principal axes that hold 80 % of their variance (at most 32 axes), a mixture of five Gaussians a
 /// class with diagonal covariances, started from seeded k-means; LEEP of the posterior probabilities of its components.
 ///
 /// The interval holds the mixture fixed.

@@ -1,6 +1,7 @@
 //! k nearest neighbours by cosine, leave-one-out.
 
-use ndarray::{Array2, Axis, parallel::prelude::*, s};
+use ndarray::{Array2, s};
+use rayon::prelude::*;
 
 use super::Task;
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
     stats::product_of_rows,
 };
 
-/// Rows whose similarities to all others are in memory together.
+/// Rows whose similarities to all later ones are in memory together.
 const BLOCK: usize = 256;
 
 /// The share of samples that most of their k nearest neighbours have the class of. Among equally many, the class that has
@@ -27,16 +28,7 @@ pub(super) fn knn(task: &Task<'_>) -> Result<Score, Error> {
             to.zip_mut_with(&row, |to, x| *to = (x / length) as f32);
         }
     }
-    let starts: Vec<usize> = (0..n_samples).step_by(BLOCK).collect();
-    let neighbors: Vec<Vec<usize>> = starts
-        .into_par_iter()
-        .flat_map_iter(|start| {
-            let block = directions.slice(s![start..(start + BLOCK).min(n_samples), ..]);
-            let similarities = product_of_rows(block, directions.view());
-            let nearest = similarities.axis_iter(Axis(0)).enumerate();
-            nearest.map(|(row, similar)| nearest_of(similar.iter().copied(), start + row, k)).collect::<Vec<_>>()
-        })
-        .collect();
+    let neighbors = nearest(&directions, k);
     let hits = |classes: &Classes| -> Vec<f64> {
         let of_samples = classes.of_samples();
         let samples = neighbors.iter().zip(of_samples);
@@ -47,20 +39,57 @@ pub(super) fn knn(task: &Task<'_>) -> Result<Score, Error> {
     Ok(Score::with_interval(accuracy).with_shuffled(task.shuffled(classes, mean)))
 }
 
-/// The k most similar samples but the sample itself, nearest first.
-fn nearest_of(similarities: impl Iterator<Item = f32>, own: usize, k: usize) -> Vec<usize> {
-    let mut nearest: Vec<(f32, usize)> = Vec::with_capacity(k + 1);
-    let mut bound = f32::NEG_INFINITY;
-    for (sample, similarity) in similarities.enumerate() {
-        if sample == own || (nearest.len() == k && similarity <= bound) {
-            continue;
-        }
-        let place = nearest.partition_point(|(other, _)| *other >= similarity);
-        nearest.insert(place, (similarity, sample));
-        nearest.truncate(k);
-        bound = nearest.last().map_or(f32::NEG_INFINITY, |(similarity, _)| *similarity);
+/// The k most similar samples to each but itself, nearest first. Each block of similarities is computed once and read both
+/// ways.
+fn nearest(directions: &Array2<f32>, k: usize) -> Vec<Vec<usize>> {
+    let n = directions.nrows();
+    let blocks: Vec<usize> = (0..n).step_by(BLOCK).collect();
+    let rows = |start: usize| directions.slice(s![start..(start + BLOCK).min(n), ..]);
+    let mut nearest: Vec<Nearest> = vec![Nearest::default(); n];
+    for &first in &blocks {
+        let others: Vec<usize> = blocks.iter().copied().filter(|&second| second >= first).collect();
+        let found: Vec<Array2<f32>> =
+            others.par_iter().map(|&second| product_of_rows(rows(second), rows(first))).collect();
+        let (_, rest) = nearest.split_at_mut(first);
+        let (own, after) = rest.split_at_mut(rows(first).nrows());
+        // The block's own samples see all later ones, and all later ones see the block's.
+        own.par_iter_mut().enumerate().for_each(|(column, nearest)| {
+            for (&second, similarities) in others.iter().zip(&found) {
+                nearest.see(similarities.column(column).iter().copied(), second, first + column, k);
+            }
+        });
+        after.par_chunks_mut(BLOCK).zip(found.get(1..).unwrap_or_default()).for_each(|(chunk, similarities)| {
+            for (nearest, row) in chunk.iter_mut().zip(similarities.rows()) {
+                nearest.see(row.iter().copied(), first, usize::MAX, k);
+            }
+        });
     }
-    nearest.into_iter().map(|(_, sample)| sample).collect()
+    nearest.into_iter().map(|nearest| nearest.samples.into_iter().map(|(_, sample)| sample).collect()).collect()
+}
+
+/// The most similar samples so far, nearest first; among equally near ones the earlier sample, as they are seen in order.
+#[derive(Clone, Default)]
+struct Nearest {
+    samples: Vec<(f32, usize)>,
+}
+
+impl Nearest {
+    /// Looks at the similarities of the samples from `start` on, but for `own`.
+    fn see(&mut self, similarities: impl Iterator<Item = f32>, start: usize, own: usize, k: usize) {
+        let farthest = |samples: &[(f32, usize)]| match samples.len() < k {
+            true => f32::NEG_INFINITY,
+            false => samples.last().map_or(f32::NEG_INFINITY, |(similarity, _)| *similarity),
+        };
+        let mut bound = farthest(&self.samples);
+        for (sample, similarity) in (start..).zip(similarities) {
+            if similarity > bound && sample != own {
+                let place = self.samples.partition_point(|(other, _)| *other >= similarity);
+                self.samples.insert(place, (similarity, sample));
+                self.samples.truncate(k);
+                bound = farthest(&self.samples);
+            }
+        }
+    }
 }
 
 /// The class of most neighbours; of equally frequent ones, that of the nearest.

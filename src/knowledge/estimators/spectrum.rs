@@ -22,6 +22,8 @@ pub(super) struct Rows<'a> {
     pub rows: CowArray<'a, f64, Ix2>,
     /// The same less their mean, (N, p).
     pub centred: Array2<f64>,
+    /// Their sums of products, (p, p).
+    pub scatter: Array2<f64>,
     /// (p).
     pub mean: Array1<f64>,
     /// The coordinates of the vector of ones, as far as the samples span it, (p).
@@ -53,7 +55,8 @@ impl<'a> Rows<'a> {
         if squares(centred.view()) <= squares(rows.view()) * VARIATION_CUT {
             return Err(Error::ConstantFeatures);
         }
-        Ok(Rows { rows, centred, mean, ones, n_features })
+        let scatter = gram_of_columns(centred.view());
+        Ok(Rows { rows, centred, scatter, mean, ones, n_features })
     }
 }
 
@@ -69,7 +72,7 @@ pub(super) struct Spectrum {
 
 impl Spectrum {
     pub fn new(rows: &Rows<'_>) -> Result<Self, Error> {
-        let eigen = SymmetricEigen::of(gram_of_columns(rows.centred.view()).view())?;
+        let eigen = SymmetricEigen::of(rows.scatter.view())?;
         let cut = eigen.values.first().copied().unwrap_or(0.0) * CUT;
         let values = eigen.values.mapv(|value| if value > cut { value } else { 0.0 });
         let rank = values.iter().take_while(|&&value| value > 0.0).count();

@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use serde_json::Value;
 use transferscore::{
     knowledge::{Error, Estimator, Mixture, Score, Task, TaskOptions, class_probabilities},
-    stats::{Resamples, gram_of_columns, gram_of_rows, log_determinant, solve_positive},
+    stats::{Resamples, SymmetricEigen, gram_of_columns, gram_of_rows, log_determinant, solve_positive},
 };
 
 use super::support::{close, contains_its_value, matrix, normal, number, numbers, resamples};
@@ -276,6 +276,19 @@ fn scores_are_the_same_on_any_number_of_threads() {
         };
         assert_eq!(all(1), all(3));
     }
+}
+
+#[test]
+fn large_decompositions_are_the_same_on_any_number_of_threads() {
+    let gram = gram_of_columns(normal((650, 600), 12).view());
+    let of = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| SymmetricEigen::of(gram.view()).unwrap())
+    };
+    let (one, three) = (of(1), of(3));
+    assert_eq!((&one.values, &one.vectors), (&three.values, &three.vectors));
+    let again = (&one.vectors * &one.values).dot(&one.vectors.t());
+    assert!((&again - &gram).iter().all(|x| x.abs() < 1e-9));
 }
 
 /// What depends on lengths and inner products alone is the same in any rotation, and where there are fewer samples than
