@@ -200,11 +200,16 @@ def train(build, draw, n_samples, loss, schedule, seed, chosen):
 
 def export(network, example, path, input_name, output_name, with_features=False):
     """The network as ONNX with a symbolic batch. `with_features`: it returns (output, features); the tensor named
-    `features` stays inside the file, the output alone comes out."""
+    `features` stays inside the file, the output alone comes out.
+
+    The exporter writes down where numbers lie in memory, so all are laid out plainly first.
+    """
     names = [output_name, "features"] if with_features else [output_name]
+    for parameter in network.parameters():
+        parameter.data = plain(parameter.data)
     torch.onnx.export(
         network,
-        (example,),
+        (plain(example),),
         path,
         input_names=[input_name],
         output_names=names,
@@ -219,6 +224,11 @@ def export(network, example, path, input_name, output_name, with_features=False)
     strip(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def plain(tensor):
+    """A copy whose last axis is the one that changes fastest, whatever the tensor's memory format."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
 
 
 def strip(model):
