@@ -14,8 +14,8 @@ import json
 import pathlib
 
 import numpy as np
-import onnx
 import torch
+import zoo
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -23,7 +23,6 @@ SEED = 0
 N_TARGET_CLASSES = 4
 EPOCHS = 40
 BATCH = 32
-OPSET = 18
 
 LICENCE = "UCI Optical Recognition of Handwritten Digits (Alpaydin, Kaynak; CC BY 4.0)"
 
@@ -124,20 +123,7 @@ def write_model(folder, network, classes, told_accuracy, target):
     """`model.onnx` and `model.toml` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
-    batch = torch.export.Dim("batch")
-    torch.onnx.export(
-        network,
-        (torch.zeros(2, 1, 8, 8),),
-        path,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: batch},),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    strip(path)
+    zoo.export(network, torch.zeros(2, 1, 8, 8), path, "image", "logits")
     summary = f"{describe(folder.name, classes, target)}, accuracy {100 * told_accuracy:.1f} %; trained on {LICENCE}"
     folder.joinpath("model.toml").write_text(
         f'summary = "{summary}"\n\n[output]\nkind = "logits"\nclasses = {json.dumps([str(c) for c in classes])}\n'
@@ -150,21 +136,6 @@ def describe(name, classes, target):
     if name.endswith("reference"):
         return f"{listed}, which is the target task"
     return f"{listed}, {len(set(classes) & set(target))} of 4 in common with the target task"
-
-
-def strip(path):
-    """Takes the exporter's notes about the machine out of the file."""
-    model = onnx.load(path)
-    model.doc_string = ""
-    del model.metadata_props[:]
-    graph = model.graph
-    graph.doc_string = ""
-    del graph.metadata_props[:]
-    for item in [*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]:
-        item.doc_string = ""
-        del item.metadata_props[:]
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
 
 
 def main():

@@ -395,6 +395,8 @@ def manifest(description, record):
         lines.append(f"classes = {json.dumps(list(description.classes))}")
     if description.features:
         lines.append(f'features = "{description.features}"')
+    if description.kind == "logits" and "accuracy" in record["measures"]:
+        lines.append(f"accuracy = {record['measures']['accuracy']}")
     return "\n".join(lines) + "\n"
 
 
