@@ -16,6 +16,7 @@ mod product;
 mod random;
 mod regret;
 mod resampling;
+mod tridiagonal;
 
 pub use aggregation::{Ballot, mean_share_below};
 pub use agreement::{Agreement, Coefficient, ENUMERATED_SOURCES, INTERVAL_SOURCES, SourceDraws};
@@ -23,7 +24,7 @@ pub use clustering::{Merge, flat_groups, ward};
 pub use comparison::{contenders, probabilities_above, probability_above, probability_best};
 pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall};
 pub use decomposition::{
-    LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue, log_determinant, solve_positive,
+    FactoredEigen, LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue, log_determinant, solve_positive,
 };
 pub use error::Error;
 pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};

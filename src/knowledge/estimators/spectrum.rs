@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2};
 use crate::{
     knowledge::Error,
     limits,
-    stats::{SymmetricEigen, gram_of_columns, gram_of_rows, product},
+    stats::{FactoredEigen, SymmetricEigen, gram_of_columns, gram_of_rows, product},
 };
 
 /// Directions with less than this share of the largest sum of squares are rounding: of double precision where the features
@@ -66,29 +66,28 @@ pub(super) struct Spectrum {
     pub values: Array1<f64>,
     /// Axes with a sum of squares above 0, at least 1.
     pub rank: usize,
-    /// (p, p), an axis a column.
-    axes: Array2<f64>,
+    eigen: FactoredEigen,
 }
 
 impl Spectrum {
     pub fn new(rows: &Rows<'_>) -> Result<Self, Error> {
-        let eigen = SymmetricEigen::of(rows.scatter.view())?;
+        let eigen = FactoredEigen::of(rows.scatter.view())?;
         let cut = eigen.values.first().copied().unwrap_or(0.0) * CUT;
         let values = eigen.values.mapv(|value| if value > cut { value } else { 0.0 });
         let rank = values.iter().take_while(|&&value| value > 0.0).count();
         if rank == 0 {
             return Err(Error::ConstantFeatures);
         }
-        Ok(Spectrum { values, rank, axes: eigen.vectors })
+        Ok(Spectrum { values, rank, eigen })
     }
 
     /// Rows (m, p), which are centred as the features are, along the axes: (m, p).
     pub fn along(&self, rows: ArrayView2<'_, f64>) -> Array2<f64> {
-        product(rows, self.axes.view())
+        self.eigen.along(rows)
     }
 
     /// The same along the first axes only: (m, n_axes).
     pub fn along_first(&self, rows: ArrayView2<'_, f64>, n_axes: usize) -> Array2<f64> {
-        product(rows, self.axes.slice(ndarray::s![.., ..n_axes]))
+        product(rows, self.eigen.leading(n_axes).view())
     }
 }

@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use serde_json::Value;
 use transferscore::{
     knowledge::{Error, Estimator, Mixture, Score, Task, TaskOptions, class_probabilities},
-    stats::{Resamples, SymmetricEigen, gram_of_columns, gram_of_rows, log_determinant, solve_positive},
+    stats::{FactoredEigen, Resamples, SymmetricEigen, gram_of_columns, gram_of_rows, log_determinant, solve_positive},
 };
 
 use super::support::{close, contains_its_value, matrix, normal, number, numbers, resamples};
@@ -287,6 +287,11 @@ fn large_decompositions_are_the_same_on_any_number_of_threads() {
     };
     let (one, three) = (of(1), of(3));
     assert_eq!((&one.values, &one.vectors), (&three.values, &three.vectors));
+    let factored = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| FactoredEigen::of(gram.view()).map(|eigen| (eigen.leading(600), eigen.values)).unwrap())
+    };
+    assert_eq!(factored(1), factored(3));
     let again = (&one.vectors * &one.values).dot(&one.vectors.t());
     assert!((&again - &gram).iter().all(|x| x.abs() < 1e-9));
 }

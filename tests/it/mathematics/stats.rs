@@ -1,11 +1,11 @@
 use std::collections::HashSet;
 
-use ndarray::array;
+use ndarray::{Array2, array};
 use proptest::prelude::*;
 use transferscore::stats::{
-    Confidence, Error, Estimate, LeftSingular, Purpose, Replicates, Resamples, ShuffledNull, SymmetricEigen, below,
-    cyclic_permutation, half_solve, kendall, pearson, permutation, probabilities_above, probability_above,
-    probability_best, quantile, spearman, standard_normal, stream,
+    Confidence, Error, Estimate, FactoredEigen, LeftSingular, Purpose, Replicates, Resamples, ShuffledNull,
+    SymmetricEigen, below, cyclic_permutation, gram_of_columns, half_solve, kendall, pearson, permutation,
+    probabilities_above, probability_above, probability_best, quantile, spearman, standard_normal, stream,
 };
 
 use super::support::{close, contains_its_value, golden, normal, number, numbers, resamples};
@@ -226,6 +226,27 @@ fn decompositions_reproduce_their_matrix() {
     }
     // U Uᵀ projects onto the columns.
     assert!((left.dot(&left.t().dot(&a)) - &a).iter().all(|x| x.abs() < 1e-12));
+}
+
+/// Around the width of the band and past the size from which threads share the work; of full and of deficient rank.
+#[test]
+fn factored_eigenvectors_are_those_of_the_matrix() {
+    for (d, rank) in [(1, 1), (2, 2), (3, 3), (32, 32), (33, 33), (34, 10), (65, 65), (97, 3), (600, 600), (40, 0)] {
+        let gram = gram_of_columns(normal((rank, d), d as u64).view());
+        let (whole, factored) = (SymmetricEigen::of(gram.view()).unwrap(), FactoredEigen::of(gram.view()).unwrap());
+        let size = whole.values[0].max(1.0);
+        assert!((&whole.values - &factored.values).iter().all(|x| x.abs() < 1e-12 * size), "{d}");
+        // Orthonormal, and each a multiple of itself under the matrix.
+        let leading = factored.leading(d);
+        assert!((leading.t().dot(&leading) - Array2::<f64>::eye(d)).iter().all(|x| x.abs() < 1e-12), "{d}");
+        let images = gram.dot(&leading) - &leading * &factored.values;
+        assert!(images.iter().all(|x| x.abs() < 1e-12 * size), "{d}");
+        let rows = normal((3, d), 77);
+        let along = factored.along(rows.view());
+        assert!((along - rows.dot(&leading)).iter().all(|x| x.abs() < 1e-11), "{d}");
+        let first = factored.leading(1) - leading.slice(ndarray::s![.., ..1]);
+        assert!(first.iter().all(|x| x.abs() < 1e-12), "{d}");
+    }
 }
 
 #[test]
