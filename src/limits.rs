@@ -119,8 +119,8 @@ pub const MOMENT_OUTPUTS: usize = 2_048;
 pub const NULL_SHUFFLES: usize = 200;
 /// Most features or targets of an affine fit, or samples where those are fewer.
 pub const FITTED_WIDTH: usize = 4_096;
-/// Shuffles of the labels for the null of an estimator.
-pub const LABEL_SHUFFLES: usize = 20;
+/// Fewest and most shuffles of the labels for the null of an estimator; as many between as the confidence level takes.
+pub const LABEL_SHUFFLES: [usize; 2] = [20, 200];
 /// Most numbers of features for which an estimator that reads them all anew for each shuffle has a null.
 pub const SHUFFLED_NUMBERS: usize = 1 << 22;
 /// Most components of a mixture.

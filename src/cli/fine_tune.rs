@@ -56,11 +56,11 @@ pub struct TrainingArgs {
     /// How weights follow their gradients [default: sgd]
     #[arg(long, value_name = "OPTIMIZER", value_enum)]
     optimizer: Option<FineTuneOptimizer>,
-    /// Passes over the training samples [default: 20]
-    #[arg(long, value_name = "N")]
+    /// Passes over the training samples [default: 20; for a head, as many as make 500 steps if that is more]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     epochs: Option<u32>,
     /// Samples a step [default: 32]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
     /// Peak learning rate [default: 0.01 for sgd, 0.001 for adamw]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
@@ -130,6 +130,9 @@ pub async fn run(args: FineTuneArgs) -> Result<(), Failure> {
         seed: args.seed,
         confidence: Some(args.confidence.into()),
     };
+    if let Some(output) = &args.output {
+        prepare(output)?;
+    }
     let session = Session::open(args.client).await?;
     let bar = progress::bar();
     let mut events = session.client.fine_tune(request).await?;
@@ -146,23 +149,38 @@ pub async fn run(args: FineTuneArgs) -> Result<(), Failure> {
     drop(events);
     let summary = summary.ok_or(ClientError::Incomplete)?;
     session.close().await?;
-    if let Some(output) = &args.output {
-        if model.len() as u64 != summary.size_bytes {
-            return Err(ClientError::Incomplete.into());
-        }
-        write(output, &model, &summary.manifest)?;
+    if as_json {
+        json::print("FineTuneSummary", &summary)?;
+    } else {
+        table::print(&summary_table(&summary))?;
     }
-    if as_json { json::print("FineTuneSummary", &summary) } else { table::print(&summary_table(&summary)) }
+    let Some(output) = &args.output else { return Ok(()) };
+    if model.len() as u64 != summary.size_bytes {
+        return Err(ClientError::Incomplete.into());
+    }
+    write(output, &model, &summary.manifest)
 }
 
-/// Writes a model and its manifest, and makes the folder that they lie in.
-fn write(path: &Path, model: &[u8], manifest: &str) -> Result<(), Failure> {
-    let cannot_write =
-        |path: &Path, error: io::Error| Failure::Work(format!("cannot write {}: {error}", path.display()));
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::Work(format!("cannot write {}: {error}", path.display()))
+}
+
+/// Makes the folder that a model is to lie in and tries whether it can be written, before any training.
+fn prepare(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(folder).map_err(|error| cannot_write(folder, error))?;
+    fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    let is_new = !path.exists();
+    fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| cannot_write(path, &error))?;
+    if is_new {
+        fs::remove_file(path).map_err(|error| cannot_write(path, &error))?;
+    }
+    Ok(())
+}
+
+/// Writes a model and its manifest.
+fn write(path: &Path, model: &[u8], manifest: &str) -> Result<(), Failure> {
     for (path, contents) in [(path, model), (&path.with_extension("toml"), manifest.as_bytes())] {
-        fs::write(path, contents).map_err(|error| cannot_write(path, error))?;
+        fs::write(path, contents).map_err(|error| cannot_write(path, &error))?;
     }
     Ok(())
 }

@@ -165,8 +165,12 @@ pub fn print(ranked: &Ranked) -> Result<(), Failure> {
     for transfer in measured {
         let rows: Vec<&proto::Correlation> =
             ranking.correlations.iter().filter(|one| one.measured_transfer == transfer).collect();
-        println!("{}, and what predicts it over the sources:", score_words(transfer));
-        table::print(&agreement_table(&rows))?;
+        println!("{}, and what predicts it best over the sources:", score_words(transfer));
+        let (shown, n_left_out) = best_predictors(rows);
+        table::print(&agreement_table(&shown))?;
+        if n_left_out > 0 {
+            println!("{n_left_out} more scores are in --json and --report.");
+        }
     }
     for skipped in &ranking.skipped {
         eprintln!("left out {}: {}", skipped.source_model, skipped.reason);
@@ -185,6 +189,22 @@ fn recommendation_table(recommendation: &proto::Recommendation) -> Table {
         ]);
     }
     lines
+}
+
+/// The scores that agree best with the measured transfer by weighted Kendall, with what is recommended and the baselines; and
+/// how many are left out.
+fn best_predictors(mut correlations: Vec<&proto::Correlation>) -> (Vec<&proto::Correlation>, usize) {
+    let tau = |one: &proto::Correlation| one.weighted_kendall.as_ref().map_or(f64::NEG_INFINITY, |found| found.value);
+    correlations.sort_by(|a, b| tau(b).total_cmp(&tau(a)));
+    let total = correlations.len();
+    let mut n_scores = 0;
+    correlations.retain(|one| {
+        let is_kept = ALWAYS_SHOWN.contains(&one.score.as_str());
+        n_scores += usize::from(!is_kept);
+        is_kept || n_scores <= SHOWN_PREDICTORS
+    });
+    let n_left_out = total - correlations.len();
+    (correlations, n_left_out)
 }
 
 /// A row for each score and baseline. The answer itself has Pearson's and Kendall's coefficients too.
@@ -309,6 +329,9 @@ pub fn score_words(path: &str) -> String {
     spaced(name)
 }
 
+/// Scores whose agreement with a measured transfer the terminal shows, beside these.
+const SHOWN_PREDICTORS: usize = 5;
+const ALWAYS_SHOWN: [&str; 3] = ["recommendation", "knowledge.n_parameters", "knowledge.clean_accuracy"];
 const RECOMMENDATION: &str = "the recommendation";
 const DIRECTIONS: [&str; 2] = ["reference_to_source", "source_to_reference"];
 

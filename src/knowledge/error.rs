@@ -19,7 +19,7 @@ pub enum Error {
     NoFeatures,
     #[error("no feature varies over the samples; use another tensor or other samples")]
     ConstantFeatures,
-    #[error("it needs labels, and the probe set has none")]
+    #[error("it needs labels, and the probe set has none; labels are whole numbers of an integer type")]
     NoLabels,
     #[error("it needs the probabilities that a classifier gives its own classes, and the source is none")]
     NoSourceProbabilities,
@@ -39,6 +39,8 @@ pub enum Error {
     Folds(usize),
     #[error("all samples have the same class; a probe needs samples of at least two classes")]
     SingleClass,
+    #[error("each class has one sample, so nothing can be told of classes; use more samples of each")]
+    EveryClassOnce,
     #[error(
         "class {class} has 1 sample; a probe needs at least 2 of each class, so use more samples or drop the class"
     )]

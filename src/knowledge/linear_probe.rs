@@ -87,20 +87,20 @@ pub fn linear_probe(
         .map(|fold| Path::of_fold(fold, &fold_of, rotated.view(), of_samples, n_classes))
         .collect();
     let paths = paths?;
-    let (mut hits, mut losses) = (vec![0.0; n], vec![0.0; n]);
+    let (mut hits, mut losses) = (vec![false; n], vec![0.0; n]);
     for (fold, path) in paths.iter().enumerate() {
         let others = paths.iter().enumerate().filter(|(other, _)| *other != fold).map(|(_, path)| path);
         let Some(held_out) = path.held_out.get(best_strength(others)) else { continue };
         for (&sample, &(loss, hit)) in path.samples.iter().zip(held_out) {
             if let (Some(to_loss), Some(to_hit)) = (losses.get_mut(sample), hits.get_mut(sample)) {
                 *to_loss = loss;
-                *to_hit = f64::from(u8::from(hit));
+                *to_hit = hit;
             }
         }
     }
     let majority = classes.sizes().iter().max().copied().unwrap_or(0);
     Ok(LinearProbe {
-        accuracy: resamples.mean(&hits)?,
+        accuracy: resamples.share(&hits.iter().copied().map(Some).collect::<Vec<_>>())?,
         cross_entropy: resamples.mean(&losses)?,
         l2: strength(best_strength(paths.iter())),
         folds,
@@ -111,15 +111,16 @@ pub fn linear_probe(
 }
 
 /// The means of each class's samples.
-fn class_figures(classes: &Classes, hits: &[f64], losses: &[f64]) -> Vec<ClassFigures> {
-    let mean = |members: &[usize], values: &[f64]| {
-        members.iter().filter_map(|&sample| values.get(sample)).sum::<f64>() / members.len() as f64
+fn class_figures(classes: &Classes, hits: &[bool], losses: &[f64]) -> Vec<ClassFigures> {
+    let mean = |members: &[usize], value: &dyn Fn(usize) -> Option<f64>| {
+        members.iter().filter_map(|&sample| value(sample)).sum::<f64>() / members.len() as f64
     };
+    let hit = |sample: usize| hits.get(sample).map(|&hit| f64::from(u8::from(hit)));
     let figures = classes.members().into_iter().zip(classes.labels()).map(|(members, &label)| ClassFigures {
         label,
         n_samples: members.len(),
-        accuracy: mean(&members, hits),
-        cross_entropy: mean(&members, losses),
+        accuracy: mean(&members, &hit),
+        cross_entropy: mean(&members, &|sample| losses.get(sample).copied()),
     });
     figures.collect()
 }

@@ -27,14 +27,14 @@ pub struct Verification {
     pub true_accept_rates: [Option<Estimate>; 2],
     /// Mean over folds of the cosine from which on a pair is taken for matched, -1..1.
     pub threshold: f64,
-    /// Pairs of one identity, and as many of two.
+    /// Pairs of one identity, and as many of two, that the accuracy is over.
     pub n_pairs: usize,
 }
 
 /// Verifies pairs of embeddings (N, d), labels being identities.
 ///
-/// As many matched as mismatched pairs, at most [`limits::VERIFIED_PAIRS`] of each, drawn by the seed without replacement
-/// where there are more. The intervals resample samples, a pair counting the product of how often its samples were drawn, and
+/// At most [`limits::VERIFIED_PAIRS`] matched and as many mismatched pairs, drawn by the seed without replacement where there are
+/// more. The accuracy is over as many of the one as of the other kind, the rates and the area over all. The intervals resample samples, a pair counting the product of how often its samples were drawn, and
 /// hold the thresholds of the accuracy fixed.
 ///
 /// # Errors
@@ -63,7 +63,8 @@ pub fn verification(
     pairs.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.samples.cmp(&b.samples)));
     let (hits, threshold) = judged(&pairs, seed)?;
     let all = Array1::ones(n);
-    let rates = FALSE_ACCEPT_RATES.map(|rate| (pairs.len() as f64 / 2.0 * rate >= 1.0).then_some(rate));
+    let n_mismatched = pairs.iter().filter(|pair| !pair.is_matched).count();
+    let rates = FALSE_ACCEPT_RATES.map(|rate| (n_mismatched as f64 * rate >= 1.0).then_some(rate));
     let of = |counts: &Array1<f64>| Figures::of(&pairs, &hits, counts, rates);
     let value = of(&all);
     let every: Vec<usize> = (0..n).collect();
@@ -86,7 +87,7 @@ pub fn verification(
             at(second, &|Figures { accepted: [_, accepted], .. }| *accepted),
         ],
         threshold,
-        n_pairs: pairs.len() / 2,
+        n_pairs: pairs.iter().filter(|pair| pair.judges).count() / 2,
     })
 }
 
@@ -96,10 +97,12 @@ struct Pair {
     /// Ascending.
     samples: [usize; 2],
     is_matched: bool,
+    /// Whether the accuracy counts it.
+    judges: bool,
     similarity: f64,
 }
 
-/// Matched pairs, then as many mismatched ones.
+/// Matched pairs, then mismatched ones; as many of the one as of the other judge.
 fn drawn_pairs(classes: &Classes, seed: u64) -> Result<Vec<Pair>, Error> {
     let members = classes.members();
     let of_class = |size: &usize| size * (size - 1) / 2;
@@ -109,8 +112,8 @@ fn drawn_pairs(classes: &Classes, seed: u64) -> Result<Vec<Pair>, Error> {
         return Err(Error::NoMatchedPairs);
     }
     let n_mismatched = n * (n - 1) / 2 - n_matched;
-    let count = n_matched.min(n_mismatched).min(limits::VERIFIED_PAIRS);
-    let mut pairs = Vec::with_capacity(2 * count);
+    let [count, other_count] = [n_matched, n_mismatched].map(|total| total.min(limits::VERIFIED_PAIRS));
+    let mut pairs = Vec::with_capacity(count + other_count);
     let mut rng = stream(seed, Purpose::VerifiedPairs, 0);
     let mut number_of = chosen(&mut rng, n_matched, count).into_iter();
     let mut next = number_of.next();
@@ -120,14 +123,21 @@ fn drawn_pairs(classes: &Classes, seed: u64) -> Result<Vec<Pair>, Error> {
         while let Some(number) = next.filter(|&number| number < end) {
             let [low, high] = pair_of(number - before);
             if let (Some(&first), Some(&second)) = (members.get(low), members.get(high)) {
-                pairs.push(Pair { samples: [first, second], is_matched: true, similarity: 0.0 });
+                pairs.push(Pair { samples: [first, second], is_matched: true, judges: false, similarity: 0.0 });
             }
             next = number_of.next();
         }
         before = end;
     }
     let mut rng = stream(seed, Purpose::VerifiedPairs, 1);
-    pairs.extend(mismatched(&mut rng, classes, n_mismatched, count));
+    pairs.extend(mismatched(&mut rng, classes, n_mismatched, other_count));
+    let (matched, mismatched) = pairs.split_at_mut(count);
+    for (kind, pairs) in [matched, mismatched].into_iter().enumerate() {
+        let mut rng = stream(seed, Purpose::VerifiedPairs, 2 + kind as u64);
+        for place in chosen(&mut rng, pairs.len(), count.min(other_count)) {
+            pairs.get_mut(place).into_iter().for_each(|pair| pair.judges = true);
+        }
+    }
     Ok(pairs)
 }
 
@@ -139,7 +149,7 @@ fn mismatched(rng: &mut impl rand::Rng, classes: &Classes, n_mismatched: usize, 
         let [first, second] = samples.map(|sample| of_samples.get(sample));
         first != second
     };
-    let pair = |samples| Pair { samples, is_matched: false, similarity: 0.0 };
+    let pair = |samples| Pair { samples, is_matched: false, judges: false, similarity: 0.0 };
     if n_mismatched <= 4 * count {
         let every: Vec<[usize; 2]> = (0..n * (n - 1) / 2).map(pair_of).filter(differ).collect();
         let chosen = chosen(rng, every.len(), count);
@@ -187,19 +197,22 @@ fn directions(rows: ArrayView2<'_, f64>) -> Array2<f64> {
     &rows / &lengths.insert_axis(Axis(1))
 }
 
-/// Whether each pair is judged rightly, and the mean threshold.
-fn judged(pairs: &[Pair], seed: u64) -> Result<(Vec<bool>, f64), Error> {
-    let kinds: Vec<usize> = pairs.iter().map(|pair| usize::from(pair.is_matched)).collect();
-    let folds = FOLDS.min(pairs.len() / 2).max(2);
+/// Whether each pair is judged rightly, `None` for those that the accuracy leaves out, and the mean threshold.
+fn judged(pairs: &[Pair], seed: u64) -> Result<(Vec<Option<bool>>, f64), Error> {
+    let judging: Vec<&Pair> = pairs.iter().filter(|pair| pair.judges).collect();
+    let kinds: Vec<usize> = judging.iter().map(|pair| usize::from(pair.is_matched)).collect();
+    let folds = FOLDS.min(judging.len() / 2).max(2);
     let fold_of = stratified_folds(&kinds, 2, folds, seed)?;
     let mut thresholds = Vec::with_capacity(folds);
     for fold in 0..folds {
-        let others = pairs.iter().zip(&fold_of).filter(|(_, other)| **other != fold).map(|(pair, _)| pair);
+        let others = judging.iter().zip(&fold_of).filter(|(_, other)| **other != fold).map(|(pair, _)| *pair);
         thresholds.push(best_threshold(others));
     }
-    let hits = pairs.iter().zip(&fold_of).map(|(pair, &fold)| {
-        let threshold = thresholds.get(fold).copied().unwrap_or(f64::INFINITY);
-        (pair.similarity >= threshold) == pair.is_matched
+    let mut folds_of_judging = fold_of.iter();
+    let hits = pairs.iter().map(|pair| {
+        let fold = if pair.judges { folds_of_judging.next() } else { None };
+        let threshold = thresholds.get(*fold?).copied().unwrap_or(f64::INFINITY);
+        Some((pair.similarity >= threshold) == pair.is_matched)
     });
     Ok((hits.collect(), thresholds.iter().sum::<f64>() / folds as f64))
 }
@@ -232,12 +245,12 @@ struct Figures {
 
 impl Figures {
     /// Of pairs, most alike first, each counting the product of its samples' counts; NaN where a kind of pairs is missing.
-    fn of(pairs: &[Pair], hits: &[bool], counts: &Array1<f64>, rates: [Option<f64>; 2]) -> Self {
+    fn of(pairs: &[Pair], hits: &[Option<bool>], counts: &Array1<f64>, rates: [Option<f64>; 2]) -> Self {
         let weight = |pair: &Pair| {
             let [first, second] = pair.samples.map(|sample| counts.get(sample).copied().unwrap_or(0.0));
             first * second
         };
-        let (mut matched, mut mismatched, mut right) = (0.0, 0.0, 0.0);
+        let (mut matched, mut mismatched, mut judged, mut right) = (0.0, 0.0, 0.0, 0.0);
         for (pair, &hit) in pairs.iter().zip(hits) {
             let weight = weight(pair);
             if pair.is_matched {
@@ -245,7 +258,8 @@ impl Figures {
             } else {
                 mismatched += weight
             }
-            right += if hit { weight } else { 0.0 };
+            judged += if hit.is_some() { weight } else { 0.0 };
+            right += if hit == Some(true) { weight } else { 0.0 };
         }
         let (mut accepted, mut wrongly, mut area) = (0.0, 0.0, 0.0);
         let mut at_rates = [0.0; 2];
@@ -263,6 +277,6 @@ impl Figures {
                 }
             }
         }
-        Figures { accuracy: right / (matched + mismatched), roc_auc: area / (matched * mismatched), accepted: at_rates }
+        Figures { accuracy: right / judged, roc_auc: area / (matched * mismatched), accepted: at_rates }
     }
 }

@@ -83,7 +83,7 @@ pub fn losses(
                 .zip(succeeded)
                 .map(|(fooled, succeeded)| fooled.filter(|_| succeeded))
                 .collect::<Vec<_>>();
-            (rate(&fooled, resamples)?, rate(&both, resamples)?)
+            (share(&fooled, resamples)?, share(&both, resamples)?)
         }
     };
     Ok(LossScores {
@@ -111,28 +111,32 @@ pub fn similarity(
     check(Truth::Labels(labels), first, resamples.n_samples())?;
     check(Truth::Labels(labels), second, resamples.n_samples())?;
     let pairs = fooled(labels, first).into_iter().zip(fooled(labels, second));
-    let shares = pairs.map(|(first, second)| Some((first? + second?) / 2.0)).collect::<Vec<_>>();
+    let half = |fooled: bool| f64::from(u8::from(fooled)) / 2.0;
+    let shares: Vec<Option<f64>> = pairs.map(|(first, second)| Some(half(first?) + half(second?))).collect();
+    if shares.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let share = resamples.mean_of_live(&shares)?;
     let of = |share: f64| (100.0 * share).max(LEAST_PERCENT).ln();
-    Ok(rate(&shares, resamples)?.map(|share| Estimate {
+    Ok(Some(Estimate {
         replicates: share.replicates.map(of),
         ..Estimate::of(of(share.value), of(share.lower), of(share.upper))
     }))
 }
 
-/// Mean over the samples that have a value; `None` without any.
-fn rate(values: &[Option<f64>], resamples: &Resamples) -> Result<Option<Estimate>, Error> {
-    if values.iter().all(Option::is_none) {
+/// The share of yes among the samples that have an answer; `None` without any.
+fn share(answers: &[Option<bool>], resamples: &Resamples) -> Result<Option<Estimate>, Error> {
+    if answers.iter().all(Option::is_none) {
         return Ok(None);
     }
-    Ok(Some(resamples.mean_of_live(values)?))
+    Ok(Some(resamples.share(answers)?))
 }
 
-/// Whether the other's attack makes a model wrong, 0 or 1, for the samples that it gets right when clean.
-fn fooled(labels: &[u32], answers: &Answers<'_>) -> Vec<Option<f64>> {
+/// Whether the other's attack makes a model wrong, for the samples that it gets right when clean.
+fn fooled(labels: &[u32], answers: &Answers<'_>) -> Vec<Option<bool>> {
     let classes = classes(answers.clean, answers.black).into_iter().zip(labels);
-    let fooled = classes.map(|([clean, attacked], &label)| {
-        (clean == label as usize).then_some(if attacked == label as usize { 0.0 } else { 1.0 })
-    });
+    let fooled =
+        classes.map(|([clean, attacked], &label)| (clean == label as usize).then_some(attacked != label as usize));
     fooled.collect()
 }
 

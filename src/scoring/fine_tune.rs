@@ -23,7 +23,7 @@ use crate::{
         types::{Epoch, Estimate, FineTuneOptions, FineTuneScores, Progress, RunLength},
     },
     stats::{self, Resamples},
-    training::{Judgement, Patience, Schedule, Split, Truth, Verdict, batches},
+    training::{Judgement, Patience, Schedule, Split, Truth, Units, Verdict, batches},
 };
 
 /// A fine-tuning of one model.
@@ -73,9 +73,12 @@ impl FineTuning<'_> {
         let seed = self.plan.seed;
         let n_batches = split.training.len().div_ceil(trainee.batch().max(1));
         let steps = n_batches * options.epochs;
+        // A kept head predicts in the targets' own units.
+        let units = self.probe.targets().filter(|_| !options.keep_head);
+        let units = units.map(|targets| Units::of(targets.select(Axis(0), &split.training).view()));
         let schedule = Schedule {
             shape: options.schedule,
-            peak: options.learning_rate.unwrap_or_default(),
+            peak: trainee.rate(options.learning_rate.unwrap_or_default(), options.batch_size),
             steps,
             warm_up: (options.warm_up.unwrap_or_default() * steps as f64).round() as usize,
         };
@@ -85,7 +88,10 @@ impl FineTuning<'_> {
             batches: &|epoch| batches(&split.training, trainee.batch(), seed, number, epoch),
             examples: &|epoch, samples| Examples {
                 rows: self.augmented(trainee, epoch, samples),
-                targets: self.targets(samples),
+                targets: match &units {
+                    Some(units) => units.counted(&self.targets(samples)),
+                    None => self.targets(samples),
+                },
             },
             cancel: self.cancel,
             advance: self.advance,
@@ -94,6 +100,10 @@ impl FineTuning<'_> {
         let mut kept: Option<(usize, Trained, Vec<Judgement>)> = None;
         let mut curve = Vec::new();
         trainee.train(&course, |epoch, training_loss, weights| {
+            let (training_loss, weights) = match &units {
+                Some(units) => (units.squared(training_loss), trainee.in_units(weights, units)),
+                None => (training_loss, weights),
+            };
             let judged = self.judged(trainee, &split.held_out, &weights, epoch, schedule.peak)?;
             let (held_out_loss, held_out_accuracy) = means(&judged);
             let learning_rate = schedule.rate((epoch * n_batches).saturating_sub(1));
@@ -141,11 +151,10 @@ impl FineTuning<'_> {
         if let Some(targets) = self.probe.targets() {
             return targets.select(Axis(0), samples);
         }
-        let labels = self.probe.labels().unwrap_or_default();
-        let label = |row: usize| samples.get(row).and_then(|&sample| labels.get(sample));
+        let own = |row: usize| samples.get(row).and_then(|&sample| self.plan.classes.get(sample));
         Array2::from_shape_fn((samples.len(), self.plan.n_outputs), |(row, class)| {
-            let is_class = label(row).is_some_and(|&label| label as usize == class);
-            if is_class { 1.0 } else { 0.0 }
+            let is_own = own(row).is_some_and(|&own| own as usize == class);
+            if is_own { 1.0 } else { 0.0 }
         })
     }
 
@@ -159,7 +168,7 @@ impl FineTuning<'_> {
     ) -> Result<Vec<Judgement>> {
         let targets = self.probe.targets();
         let truth = match (self.probe.labels(), &targets) {
-            (Some(labels), _) => Truth::Classes(labels),
+            (Some(_), _) => Truth::Classes(&self.plan.classes),
             (None, Some(targets)) => Truth::Values(targets.view()),
             (None, None) => return Err(Error::new(Reason::Internal, "a fine-tuning without a task")),
         };
@@ -180,18 +189,20 @@ impl FineTuning<'_> {
             for (&sample, judgement) in split.held_out.iter().zip(&run.judgements) {
                 if let (Some(loss), Some(hit)) = (losses.get_mut(sample), hits.get_mut(sample)) {
                     *loss = Some(judgement.loss);
-                    *hit = judgement.hit.map(|hit| f64::from(u8::from(hit)));
+                    *hit = judgement.hit;
                 }
             }
         }
         let failed = |cause: stats::Error| Error::new(Reason::ModelExecutionFailed, cause.to_string());
         let loss = self.resamples.mean_of_live(&losses).map_err(failed)?;
         let has_labels = self.probe.labels().is_some();
-        let accuracy = has_labels.then(|| self.resamples.mean_of_live(&hits)).transpose().map_err(failed)?;
+        let accuracy = has_labels.then(|| self.resamples.share(&hits)).transpose().map_err(failed)?;
         let r2 = (!has_labels).then(|| self.r2(&losses)).flatten();
         let (cross_entropy, mean_squared_error) = if has_labels { (Some(loss), None) } else { (None, Some(loss)) };
         let largest = |size: fn(&Split) -> usize| self.plan.splits.iter().map(size).max().unwrap_or(0);
-        let options = FineTuneOptions { batch_size: trainee.batch(), ..self.plan.options.clone() };
+        let given = &self.plan.options;
+        let learning_rate = given.learning_rate.map(|rate| trainee.rate(rate, given.batch_size));
+        let options = FineTuneOptions { batch_size: trainee.batch(), learning_rate, ..given.clone() };
         Ok(FineTuneScores {
             accuracy,
             cross_entropy,
@@ -324,7 +335,9 @@ impl Refinement<'_> {
         if !plan.options.keep_head {
             let kind = if probe.labels().is_some() { OutputKind::Logits } else { OutputKind::Embedding };
             manifest.output.kind = Some(kind);
-            manifest.output.classes.clear();
+            // Numbers tell the outputs' labels where these are not simply 0, 1, 2 and so on.
+            let has_gaps = plan.labels.iter().zip(0..).any(|(&label, place)| label != place);
+            manifest.output.classes = plan.labels.iter().filter(|_| has_gaps).map(u32::to_string).collect();
         }
         Ok((scores, trainee.file(&graph, &weights)?, manifest.to_toml()))
     }

@@ -4,7 +4,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Reason, Result},
     gradient::compose::{Loss, Optimizer},
-    knowledge::stratified_folds,
+    knowledge::{Classes, stratified_folds},
     limits,
     scoring::{
         network::{Network, Training},
@@ -13,8 +13,10 @@ use crate::{
     training::{self, Split},
 };
 
-/// Defaults of an answer in seconds for a small network, and of no surprises.
+/// Defaults of an answer in seconds for a small network, and of no surprises. A head is trained for at least so many steps, or
+/// else on few samples it would hardly have left its start.
 const EPOCHS: usize = 20;
+const HEAD_STEPS: usize = 500;
 const BATCH_SIZE: usize = 32;
 const MOMENTUM: f64 = 0.9;
 const HELD_OUT: f64 = 0.25;
@@ -30,6 +32,10 @@ pub struct FineTunePlan {
     pub splits: Vec<Split>,
     /// Classes, or values of a target.
     pub n_outputs: usize,
+    /// Each sample's class as an output of the model; 0 for all where there are targets.
+    pub classes: Vec<u32>,
+    /// The label of each output; empty where there are targets.
+    pub labels: Vec<u32>,
     pub seed: u64,
     /// The options' path in the request.
     field: String,
@@ -42,8 +48,12 @@ impl FineTunePlan {
     /// [`Reason::OptionOutOfRange`], [`Reason::OptionUnsupported`], [`Reason::ProbeMismatch`] without at least two
     /// classes or targets, [`Reason::LimitExceeded`].
     pub fn new(options: &FineTuneOptions, probe: &Dataset, seed: u64, field: &str) -> Result<Self> {
-        let options = resolved(options, field)?;
-        let (classes, n_outputs) = task(probe)?;
+        let Task { classes, labels, n_outputs } = Task::of(probe, options.keep_head)?;
+        if options.augmentation.is_on() && probe.shape().len() != 3 {
+            let message = "augmentation moves images, and these samples are none; leave flip and shift off";
+            return Err(Error::new(Reason::OptionUnsupported, message).at(format!("{field}.augmentation")));
+        }
+        let options = resolved(options, probe.n_samples(), field)?;
         let mut splits = match options.folds {
             0 => vec![training::share(&classes, options.held_out.unwrap_or(HELD_OUT), seed)],
             n_folds => {
@@ -58,7 +68,8 @@ impl FineTunePlan {
             let parted = splits.into_iter().enumerate();
             splits = parted.map(|(run, split)| split.with_validation(&classes, seed, run)).collect();
         }
-        let plan = FineTunePlan { options, splits, n_outputs, seed, field: field.to_owned() };
+        let classes = classes.into_iter().map(|class| class as u32).collect();
+        let plan = FineTunePlan { options, splits, n_outputs, classes, labels, seed, field: field.to_owned() };
         if plan.splits.iter().any(|split| split.training.is_empty() || split.held_out.is_empty()) {
             let message = "the samples are too few to train on some and hold others out; give more";
             return Err(Error::new(Reason::ProbeMismatch, message).at(field));
@@ -137,23 +148,42 @@ impl FineTunePlan {
     }
 }
 
-/// A class for each sample, one for all where there are targets, and the outputs that the task asks for.
-fn task(probe: &Dataset) -> Result<(Vec<usize>, usize)> {
-    if let Some(labels) = probe.labels() {
-        let classes: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
-        if classes.iter().all(|class| classes.first() == Some(class)) {
+/// What the outputs of a model are to say.
+struct Task {
+    /// Of each sample, 0..n_outputs; 0 for all where there are targets.
+    classes: Vec<usize>,
+    labels: Vec<u32>,
+    n_outputs: usize,
+}
+
+impl Task {
+    /// A new head has an output for each class that the samples have, in the order of their labels; a head that is kept has
+    /// them where the labels say.
+    fn of(probe: &Dataset, keep_head: bool) -> Result<Self> {
+        let Some(labels) = probe.labels() else {
+            return match probe.target_size() {
+                0 => {
+                    let message = "fine-tuning needs labels or targets, and the probe set has none";
+                    Err(Error::new(Reason::ProbeMismatch, message))
+                }
+                n_outputs => Ok(Task { classes: vec![0; probe.n_samples()], labels: Vec::new(), n_outputs }),
+            };
+        };
+        let classes = Classes::new(labels).map_err(|_| {
             let message = "all samples have the same class; fine-tuning needs at least two";
-            return Err(Error::new(Reason::ProbeMismatch, message));
+            Error::new(Reason::ProbeMismatch, message)
+        })?;
+        if keep_head {
+            let n_outputs = probe.n_classes();
+            let classes = labels.iter().map(|&label| label as usize).collect();
+            return Ok(Task { classes, labels: (0..n_outputs as u32).collect(), n_outputs });
         }
-        return Ok((classes, probe.n_classes()));
-    }
-    match probe.target_size() {
-        0 => Err(Error::new(Reason::ProbeMismatch, "fine-tuning needs labels or targets, and the probe set has none")),
-        width => Ok((vec![0; probe.n_samples()], width)),
+        let of_samples = classes.of_samples().to_vec();
+        Ok(Task { classes: of_samples, labels: classes.labels().to_vec(), n_outputs: classes.count() })
     }
 }
 
-fn resolved(options: &FineTuneOptions, field: &str) -> Result<FineTuneOptions> {
+fn resolved(options: &FineTuneOptions, n_samples: usize, field: &str) -> Result<FineTuneOptions> {
     let refuse = |reason, name: &str, message: String| Err(Error::new(reason, message).at(format!("{field}.{name}")));
     let counts = [
         ("epochs", options.epochs, limits::FINE_TUNE_EPOCHS),
@@ -203,9 +233,14 @@ fn resolved(options: &FineTuneOptions, field: &str) -> Result<FineTuneOptions> {
     }
     let or = |given: usize, default: usize| if given == 0 { default } else { given };
     let [sgd_rate, adam_rate] = RATES;
+    let batch_size = or(options.batch_size, BATCH_SIZE);
+    let epochs = match options.mode {
+        FineTuneMode::Head => HEAD_STEPS.div_ceil(n_samples.div_ceil(batch_size).max(1)).max(EPOCHS),
+        FineTuneMode::Whole => EPOCHS,
+    };
     Ok(FineTuneOptions {
-        epochs: or(options.epochs, EPOCHS),
-        batch_size: or(options.batch_size, BATCH_SIZE),
+        epochs: or(options.epochs, epochs),
+        batch_size,
         learning_rate: options.learning_rate.or(Some(if is_sgd { sgd_rate } else { adam_rate })),
         weight_decay: options.weight_decay.or(Some(0.0)),
         momentum,

@@ -17,7 +17,7 @@ use crate::{
         network::Network,
         pair::Call,
         passes::Meeting,
-        types::{HeadInput, KnowledgeMeasure, KnowledgeOptions, KnowledgeScores},
+        types::{FineTuneOptions, HeadInput, KnowledgeMeasure, KnowledgeOptions, KnowledgeScores},
     },
 };
 
@@ -34,6 +34,12 @@ pub fn check(options: &KnowledgeOptions, probe: &Dataset) -> Result<()> {
     if let Some(ridge) = options.ridge.filter(|ridge| !(ridge.is_finite() && *ridge >= 0.0)) {
         let message = format!("{ridge} is no strength; give 0 or more, or leave it out to have it chosen");
         return Err(Error::new(Reason::OptionOutOfRange, message).at("knowledge.ridge"));
+    }
+    let trains = options.measures.contains(&KnowledgeMeasure::FineTune);
+    if options.fine_tune != FineTuneOptions::default() && !trains {
+        let message =
+            "fine-tuning is measured only where it is asked for; add KNOWLEDGE_MEASURE_FINE_TUNE to the measures";
+        return Err(Error::new(Reason::OptionUnsupported, message).at("knowledge.fine_tune"));
     }
     for measure in &options.measures {
         if let Err(why) = possible(*measure, probe) {

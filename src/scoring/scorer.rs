@@ -100,6 +100,7 @@ impl Scorer {
             reference,
             sources,
             skipped,
+            leaves_out: request.source_models.is_empty(),
             resamples,
             fine_tune,
             batch_size: self.config.batch_size,
@@ -211,7 +212,7 @@ impl Scoring for Scorer {
             recommend_from: Vec::new(),
         };
         let survey = self.survey(&ranking, "source_model")?;
-        let rows = survey.run(&self.runtime, &self.answers, cancel, &mut |_| ())?;
+        let (rows, _) = survey.run(&self.runtime, &self.answers, cancel, &mut |_| ())?;
         rows.into_iter()
             .next()
             .map(|(_, scores)| scores)
@@ -226,8 +227,8 @@ impl Scoring for Scorer {
     ) -> Result<Ranking> {
         ranking::check(request)?;
         let survey = self.survey(request, "source_models")?;
-        let rows = survey.run(&self.runtime, &self.answers, cancel, on_event)?;
-        ranking::ranking(&rows, request, survey.skipped, cancel)
+        let (rows, left_out) = survey.run(&self.runtime, &self.answers, cancel, on_event)?;
+        ranking::ranking(&rows, request, [survey.skipped, left_out].concat(), cancel)
     }
 
     fn compare(

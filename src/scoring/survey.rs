@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     cancel::Cancel,
     dataset::Dataset,
-    error::{Error, Reason, Result},
+    error::{Error, Kind, Reason, Result},
     limits,
     metric::GradientMoments,
     registry::{Digest, VersionCache},
@@ -34,6 +34,9 @@ pub struct Survey {
     pub reference: Arc<Network>,
     pub sources: Vec<Arc<Network>>,
     pub skipped: Vec<SkippedSource>,
+    /// Whether a source that cannot be scored is left out with the reason, as where the request names no sources, or ends the
+    /// call.
+    pub leaves_out: bool,
     pub resamples: Resamples,
     /// Where sources are to be fine-tuned.
     pub fine_tune: Option<FineTunePlan>,
@@ -49,6 +52,21 @@ const ANSWER_BYTES: u64 = 16 << 10;
 /// Estimates of an answer, and of each variant of the attack.
 const ESTIMATES: usize = 12;
 const ESTIMATES_OF_VARIANT: usize = 24;
+
+/// Scored sources, by name.
+pub type Rows = Vec<(String, PairScores)>;
+
+/// What has become of a source.
+enum Outcome {
+    Open,
+    Known(Arc<PairScores>),
+    LeftOut(Error),
+}
+
+/// Whether an error is one source's own, which leaves the others as they are.
+fn is_of_source(error: &Error) -> bool {
+    matches!(error.kind(), Kind::InvalidArgument | Kind::FailedPrecondition)
+}
 
 /// Counts finished samples for whoever watches.
 struct Meter<'a> {
@@ -86,7 +104,8 @@ pub fn n_probes(options: &MatchingOptions) -> Result<usize> {
 
 impl Survey {
     /// Scores every source: on each group of samples the reference, then each source in turn. Sources that `answers` has
-    /// are not run again. A source's row is told as soon as it is known, in the order of the sources.
+    /// are not run again. A source's row is told as soon as it is known, in the order of the sources. Gives the rows, and the
+    /// sources that were left out.
     ///
     /// # Errors
     /// Those of the passes and of [`pair::score`].
@@ -96,11 +115,11 @@ impl Survey {
         answers: &Answers,
         cancel: &Cancel,
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
-    ) -> Result<Vec<(String, PairScores)>> {
+    ) -> Result<(Rows, Vec<SkippedSource>)> {
         let keys: Vec<String> = self.sources.iter().map(|source| self.key(source)).collect();
-        let mut scores: Vec<Option<Arc<PairScores>>> = keys.iter().map(|key| answers.get(key, &())).collect();
-        let is_open: Vec<bool> = scores.iter().map(Option::is_none).collect();
-        let n_open = is_open.iter().filter(|&&open| open).count() as u64;
+        let kept = |key: &String| answers.get(key, &()).map_or(Outcome::Open, Outcome::Known);
+        let mut outcomes: Vec<Outcome> = keys.iter().map(kept).collect();
+        let n_open = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Open)).count() as u64;
         // A source passes twice over the probe set: itself, then through the reference under its attack.
         let trained = self.fine_tune.as_ref().map_or(0, FineTunePlan::n_passed);
         let total = self.probe.n_samples() as u64 * (1 + 2 * n_open) + trained * n_open;
@@ -115,25 +134,57 @@ impl Survey {
         let mut told = Told::default();
         for (number, samples) in groups.into_iter().enumerate() {
             let group = passes::reference_group(&setting, &self.reference, samples, number, &mut record)?;
+            let is_last = number + 1 == n_groups;
             for (index, (source, meeting)) in self.sources.iter().zip(&mut meetings).enumerate() {
-                if is_open.get(index) != Some(&true) {
-                    continue;
-                }
-                passes::meet(&setting, &self.reference, &group, source, meeting)?;
-                if number + 1 == n_groups {
-                    let found = pair::score(&self.call(&setting, runtime, &record), source, &std::mem::take(meeting))?;
-                    let found = Arc::new(found);
-                    if let (Some(slot), Some(key)) = (scores.get_mut(index), keys.get(index)) {
-                        answers.put(key, (), &found, self.answer_bytes());
-                        *slot = Some(found);
+                let Some(outcome @ Outcome::Open) = outcomes.get_mut(index) else { continue };
+                let met = passes::meet(&setting, &self.reference, &group, source, meeting);
+                let found = met.and_then(|()| match is_last {
+                    true => {
+                        pair::score(&self.call(&setting, runtime, &record), source, &std::mem::take(meeting)).map(Some)
                     }
-                    told.tell(&self.sources, &scores, &mut *locked().on_event);
+                    false => Ok(None),
+                });
+                match found {
+                    Ok(None) => {}
+                    Ok(Some(found)) => {
+                        let found = Arc::new(found);
+                        keys.get(index).into_iter().for_each(|key| answers.put(key, (), &found, self.answer_bytes()));
+                        *outcome = Outcome::Known(found);
+                    }
+                    Err(error) if self.leaves_out && is_of_source(&error) => {
+                        *meeting = Meeting::default();
+                        *outcome = Outcome::LeftOut(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+                told.tell(&self.sources, &outcomes, &mut *locked().on_event);
+            }
+        }
+        told.tell(&self.sources, &outcomes, &mut *locked().on_event);
+        self.rows(outcomes)
+    }
+
+    /// The rows and the sources that were left out.
+    ///
+    /// # Errors
+    /// The first source's, where none is left.
+    fn rows(&self, outcomes: Vec<Outcome>) -> Result<(Rows, Vec<SkippedSource>)> {
+        let (mut rows, mut skipped, mut first) = (Vec::new(), Vec::new(), None);
+        for (source, outcome) in self.sources.iter().zip(outcomes) {
+            let source_model = source.name().to_owned();
+            match outcome {
+                Outcome::Open => return Err(Error::new(Reason::Internal, "a source without an outcome")),
+                Outcome::Known(scores) => rows.push((source_model, PairScores::clone(&scores))),
+                Outcome::LeftOut(error) => {
+                    skipped.push(SkippedSource { source_model, reason: error.message.clone() });
+                    first.get_or_insert(error);
                 }
             }
         }
-        told.tell(&self.sources, &scores, &mut *locked().on_event);
-        let rows = self.sources.iter().zip(scores.into_iter().flatten());
-        Ok(rows.map(|(source, scores)| (source.name().to_owned(), PairScores::clone(&scores))).collect())
+        match first.filter(|_| rows.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok((rows, skipped)),
+        }
     }
 
     fn setting<'a>(
@@ -244,12 +295,18 @@ impl Told {
     fn tell(
         &mut self,
         sources: &[Arc<Network>],
-        scores: &[Option<Arc<PairScores>>],
+        outcomes: &[Outcome],
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
     ) {
-        while let (Some(source), Some(Some(scores))) = (sources.get(self.count), scores.get(self.count)) {
-            let scores = Box::new(PairScores::clone(scores));
-            on_event(RankingEvent::Row { source_model: source.name().to_owned(), scores });
+        while let (Some(source), Some(outcome)) = (sources.get(self.count), outcomes.get(self.count)) {
+            match outcome {
+                Outcome::Open => break,
+                Outcome::LeftOut(_) => {}
+                Outcome::Known(scores) => {
+                    let scores = Box::new(PairScores::clone(scores));
+                    on_event(RankingEvent::Row { source_model: source.name().to_owned(), scores });
+                }
+            }
             self.count += 1;
         }
     }

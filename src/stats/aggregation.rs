@@ -6,6 +6,9 @@
 
 use super::{Confidence, Estimate, Purpose, Replicates, estimate::interval, stream, unit_interval};
 
+/// Shares are whole multiples of one over this, so that those that differ by rounding alone are equal.
+const STEPS: f64 = (1_u64 << 46) as f64;
+
 /// One score's say: an estimate for each source, larger is better.
 #[derive(Clone, Debug)]
 pub struct Ballot {
@@ -63,8 +66,9 @@ fn aggregate(ballots: &[Ballot], value: impl Fn(&Estimate) -> f64, mut weight: i
         total += weight;
         sums.iter_mut().zip(shares_below(&values)).for_each(|(sum, share)| *sum += weight * share);
     }
-    // All weights 0 has probability 0; a number must come out of it all the same.
-    sums.into_iter().map(|sum| if total > 0.0 { (sum / total).clamp(0.0, 1.0) } else { 0.5 }).collect()
+    // All weights 0 has probability 0; a number must come out of it all the same. Rounded, so that equals are equal.
+    let rounded = |share: f64| (share * STEPS).round() / STEPS;
+    sums.into_iter().map(|sum| if total > 0.0 { rounded(sum / total).clamp(0.0, 1.0) } else { 0.5 }).collect()
 }
 
 /// The share of the other values that each is above, ties counting half.

@@ -18,7 +18,8 @@ const ROUNDING: f64 = 1e-12;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Coefficient {
     pub value: f64,
-    /// Percentile interval over resampled sources; contains the value. `None` for fewer than [`INTERVAL_SOURCES`].
+    /// Percentile interval over resampled sources; contains the value. `None` for fewer than [`INTERVAL_SOURCES`], and where
+    /// every resample gives the same coefficient, as in a perfect agreement, which says nothing of its spread.
     pub interval: Option<(f64, f64)>,
     /// How probable a coefficient at least as far from 0 is where the score says nothing, 0..1: the share of permutations of
     /// the measured values that give one. All of them up to [`ENUMERATED_SOURCES`]; beyond, (1 + found)/(1 + drawn) of as many
@@ -89,7 +90,7 @@ impl SourceDraws {
             let own = usize::from(!self.are_all);
             Coefficient {
                 value,
-                interval: (!replicates.is_empty()).then(|| interval(value, replicates, self.level)),
+                interval: varies(&replicates).then(|| interval(value, replicates, self.level)),
                 p_value: (as_far + own) as f64 / (permuted.len() + own) as f64,
             }
         };
@@ -101,6 +102,11 @@ impl SourceDraws {
             n_degenerate: self.counts.len() - resampled.len(),
         })
     }
+}
+
+/// Whether there are different numbers among these.
+fn varies(values: &[f64]) -> bool {
+    values.iter().zip(values.iter().skip(1)).any(|(a, b)| (a - b).abs() > ROUNDING)
 }
 
 /// Every order of 0..n.

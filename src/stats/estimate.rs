@@ -87,15 +87,20 @@ impl Estimate {
 pub struct ShuffledNull {
     /// Mean over shuffles.
     pub mean: f64,
-    /// Quantile over shuffles at the confidence level, one-sided.
+    /// What a metric without relation stays below with the probability of the confidence level, one-sided.
     pub upper: f64,
 }
 
 impl ShuffledNull {
     /// Summarises the shuffled values of a metric; `level` in (0, 1). `None` without values.
+    ///
+    /// A value that is one more of the B shuffled ones is above the k-th of them with the probability 1 - k/(B + 1), so the
+    /// upper end is at the place level·(B + 1), and the largest value where that is past the last.
     pub fn of(mut values: Vec<f64>, level: f64) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        let upper = quantile(&values, level)?;
+        let last = values.len().checked_sub(1)?;
+        let place = level * (values.len() + 1) as f64 - 1.0;
+        let upper = quantile(&values, if last == 0 { 1.0 } else { place / last as f64 })?;
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         // Values that are all equal have a mean beyond them, by rounding.
         Some(ShuffledNull { mean, upper: upper.max(mean) })

@@ -17,6 +17,8 @@ use super::{
 const BLOCK_NUMBERS: usize = 1 << 21;
 /// Numbers of features that are kept for all resamples.
 const KEPT_NUMBERS: usize = 1 << 22;
+/// Whole numbers up to this size have exact sums.
+const LARGEST_WHOLE: f64 = (1 << 20) as f64;
 /// Most resamples whose means are worked on together.
 const BLOCK_RESAMPLES: usize = 64;
 
@@ -116,15 +118,37 @@ impl Resamples {
         if live.is_empty() {
             return Err(Error::NothingToAverage);
         }
-        // Around a sample and then around the value, so that constant samples give exactly their own value.
-        let base = present.first().copied().unwrap_or(0.0);
+        // Around a sample and then around the value, so that constant samples give exactly their own value. Whole numbers, such
+        // as hits, are summed as they are, which is exact: as many hits give the same mean, whichever samples were hit.
+        let are_whole = present.iter().all(|x| x.fract() == 0.0 && x.abs() <= LARGEST_WHOLE);
+        let base = if are_whole { 0.0 } else { present.first().copied().unwrap_or(0.0) };
         let value = base + present.iter().map(|x| x - base).sum::<f64>() / present.len() as f64;
-        let deviations = Array1::from_iter(present.iter().map(|x| x - value));
+        let centre = if are_whole { 0.0 } else { value };
+        let deviations = Array1::from_iter(present.iter().map(|x| x - centre));
         let replicates = self.blocks(&live).flat_map(|counts| {
             let sums = counts.dot(&deviations);
-            sums.iter().zip(counts.rows()).map(|(sum, row)| value + sum / row.sum()).collect::<Vec<_>>()
+            sums.iter().zip(counts.rows()).map(|(sum, row)| centre + sum / row.sum()).collect::<Vec<_>>()
         });
         Ok(self.percentile(value, replicates.collect()))
+    }
+
+    /// The share of the samples with an answer whose answer is yes, with its percentile interval.
+    ///
+    /// Where all answers are the same, no resample differs from another, and the interval's far end is that of Clopper and
+    /// Pearson 1934 instead: the share at which so many equal answers have the probability (1 - level)/2.
+    ///
+    /// # Errors
+    /// As [`Self::mean_of_live`].
+    pub fn share(&self, answers: &[Option<bool>]) -> Result<Estimate, Error> {
+        let values: Vec<Option<f64>> = answers.iter().map(|yes| yes.map(|yes| f64::from(u8::from(yes)))).collect();
+        let share = self.mean_of_live(&values)?;
+        let n = values.iter().flatten().count() as f64;
+        let far = ((1.0 - self.confidence.level) / 2.0).powf(1.0 / n);
+        Ok(match share.value {
+            0.0 => Estimate { upper: 1.0 - far, ..share },
+            1.0 => Estimate { lower: far, ..share },
+            _ => share,
+        })
     }
 
     /// Ratio of the means of two values per sample, `numerators`/`denominators`, transformed by `of`, with its percentile

@@ -10,6 +10,7 @@ mod judgement;
 mod patience;
 mod schedule;
 mod split;
+mod units;
 
 pub use augmentation::Augmentation;
 pub use batches::batches;
@@ -18,3 +19,4 @@ pub use judgement::{Judgement, Truth};
 pub use patience::{Patience, Verdict};
 pub use schedule::{Schedule, ScheduleShape};
 pub use split::{Split, folds, share};
+pub use units::Units;

@@ -1,6 +1,6 @@
 //! k nearest neighbours by cosine, leave-one-out.
 
-use ndarray::{Array2, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::Task;
@@ -12,31 +12,59 @@ use crate::{
 /// Rows whose similarities to all later ones are in memory together.
 const BLOCK: usize = 256;
 
+/// Samples that single precision puts forward beside the neighbours asked for; double precision chooses among them.
+const MORE_CANDIDATES: usize = 40;
+
 /// The share of samples that most of their k nearest neighbours have the class of. Among equally many, the class that has
-/// the nearest neighbour wins; among equally near, the earlier sample is nearer. Similarities are computed in single
-/// precision. The interval resamples samples and holds the neighbours fixed.
+/// the nearest neighbour wins; among equally near, the earlier sample is nearer. The nearest are chosen in double precision
+/// from among those and forty more that are the nearest in single precision. The interval resamples samples and holds the neighbours fixed.
 pub(super) fn knn(task: &Task<'_>) -> Result<Score, Error> {
     let (classes, rows, k) = (task.classes()?, task.rows()?, task.options().n_neighbors);
     let n_samples = rows.rows.nrows();
     if k >= n_samples {
         return Err(Error::Neighbors { neighbors: k, n_samples });
     }
+    let lengths = rows.rows.map_axis(Axis(1), |row| row.dot(&row).sqrt());
     let mut directions: Array2<f32> = Array2::zeros(rows.rows.dim());
-    for (mut to, row) in directions.rows_mut().into_iter().zip(rows.rows.rows()) {
-        let length = row.dot(&row).sqrt();
+    for ((mut to, row), &length) in directions.rows_mut().into_iter().zip(rows.rows.rows()).zip(&lengths) {
         if length > 0.0 {
             to.zip_mut_with(&row, |to, x| *to = (x / length) as f32);
         }
     }
-    let neighbors = nearest(&directions, k);
-    let hits = |classes: &Classes| -> Vec<f64> {
+    let candidates = nearest(&directions, (k + MORE_CANDIDATES).min(n_samples - 1));
+    let neighbors: Vec<Vec<usize>> = candidates
+        .into_par_iter()
+        .enumerate()
+        .map(|(sample, candidates)| nearest_of(candidates, sample, rows.rows.view(), &lengths, k))
+        .collect();
+    let hits = |classes: &Classes| -> Vec<Option<bool>> {
         let of_samples = classes.of_samples();
-        let samples = neighbors.iter().zip(of_samples);
-        samples.map(|(neighbors, own)| f64::from(u8::from(vote(neighbors, of_samples) == Some(*own)))).collect()
+        neighbors.iter().zip(of_samples).map(|(nearest, own)| Some(vote(nearest, of_samples) == Some(*own))).collect()
     };
-    let mean = |classes: &Classes| hits(classes).iter().sum::<f64>() / n_samples as f64;
-    let accuracy = task.resamples().mean(&hits(classes))?;
+    let mean =
+        |classes: &Classes| hits(classes).iter().filter(|hit| **hit == Some(true)).count() as f64 / n_samples as f64;
+    let accuracy = task.resamples().share(&hits(classes))?;
     Ok(Score::with_interval(accuracy).with_shuffled(task.shuffled(classes, mean)))
+}
+
+/// The k of some samples that are the most similar to one, nearest first.
+fn nearest_of(
+    mut candidates: Vec<usize>,
+    sample: usize,
+    rows: ArrayView2<'_, f64>,
+    lengths: &Array1<f64>,
+    k: usize,
+) -> Vec<usize> {
+    candidates.sort_unstable();
+    let row = rows.row(sample);
+    let cosine = |other: usize| match lengths.get(other) {
+        Some(&length) if length > 0.0 => row.dot(&rows.row(other)) / length,
+        _ => 0.0,
+    };
+    let mut similar: Vec<(f64, usize)> = candidates.into_iter().map(|other| (cosine(other), other)).collect();
+    similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+    similar.truncate(k);
+    similar.into_iter().map(|(_, other)| other).collect()
 }
 
 /// The k most similar samples to each but itself, nearest first. Each block of similarities is computed once and read both

@@ -1,7 +1,7 @@
 //! Estimators that weigh the spread of the class means against the spread of all features: H-score, its shrunk form and
 //! TransRate.
 
-use ndarray::{Array1, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
 
 use super::{Task, spectrum::Spectrum};
 use crate::{
@@ -74,21 +74,25 @@ impl Shrinkage {
 /// TransRate (Huang et al. 2022): R(F, ε) − (1/C) Σ_c R(F_c, ε), R(F, ε) = ½ ln|I + FᵀF/(Nε)|, of features less their mean
 /// over all samples; ε = 1e-4 and equal weight of the classes, as in the authors' code.
 pub(super) fn trans_rate(task: &Task<'_>) -> Result<Score, Error> {
-    let (classes, spectrum, rows) = (task.classes()?, task.spectrum()?, task.rows()?);
-    let n = rows.rows.nrows() as f64;
-    let whole: f64 = spectrum.values.iter().map(|value| 0.5 * (value / (n * DISTORTION)).ln_1p()).sum();
+    let (classes, rows) = (task.classes()?, task.rows()?);
+    let whole = coding_rate(rows.scatter.clone(), rows.rows.nrows()).ok_or(Error::NotANumber)?;
     let of_classes: Vec<Option<f64>> = classes
         .members()
         .into_par_iter()
         .map(|members| {
             let own = rows.centred.select(Axis(0), &members);
-            let mut gram =
-                if own.nrows() < own.ncols() { gram_of_rows(own.view()) } else { gram_of_columns(own.view()) };
-            gram /= members.len() as f64 * DISTORTION;
-            gram.diag_mut().mapv_inplace(|x| x + 1.0);
-            log_determinant(gram.view()).map(|logarithm| 0.5 * logarithm)
+            let is_high = own.nrows() >= own.ncols();
+            let gram = if is_high { gram_of_columns(own.view()) } else { gram_of_rows(own.view()) };
+            coding_rate(gram, members.len())
         })
         .collect();
     let of_classes: f64 = of_classes.into_iter().sum::<Option<f64>>().ok_or(Error::NotANumber)?;
     Ok(Score::of(whole - of_classes / classes.count() as f64))
+}
+
+/// ½ ln|I + G/(Nε)| of a Gram matrix G of N samples; `None` where it overflows.
+fn coding_rate(mut gram: Array2<f64>, n_samples: usize) -> Option<f64> {
+    gram /= n_samples as f64 * DISTORTION;
+    gram.diag_mut().mapv_inplace(|x| x + 1.0);
+    log_determinant(gram.view()).map(|logarithm| 0.5 * logarithm).filter(|rate| rate.is_finite())
 }

@@ -67,7 +67,10 @@ impl<'a> Task<'a> {
         }
         Ok(Task {
             features,
-            classes: labels.map_or(Err(Error::NoLabels), Classes::new),
+            classes: labels.map_or(Err(Error::NoLabels), |labels| match Classes::new(labels)? {
+                classes if classes.count() == labels.len() => Err(Error::EveryClassOnce),
+                classes => Ok(classes),
+            }),
             targets,
             source_probabilities,
             options,
@@ -91,7 +94,7 @@ impl<'a> Task<'a> {
     }
 
     /// # Errors
-    /// Without labels, or with one class.
+    /// Without labels, with one class, or where each class has one sample.
     pub(super) fn classes(&self) -> Result<&Classes, Error> {
         self.classes.as_ref().map_err(Clone::clone)
     }
@@ -122,12 +125,16 @@ impl<'a> Task<'a> {
         self.spectrum.get_or_init(|| Spectrum::new(self.rows()?)).as_ref().map_err(Clone::clone)
     }
 
-    /// A score's null: its values for shuffled labels.
+    /// A score's null: its values for shuffled labels, so many that the largest is not exceeded by chance more often than the
+    /// confidence level says.
     pub(super) fn shuffled(&self, classes: &Classes, value: impl Fn(&Classes) -> f64 + Sync) -> Option<ShuffledNull> {
         let seed = self.options.seed;
+        let level = self.resamples.confidence().level;
+        let [fewest, most] = limits::LABEL_SHUFFLES;
+        let count = ((1.0 / (1.0 - level)).round() as usize).clamp(fewest, most);
         let of_shuffle = |shuffle| value(&classes.shuffled(seed, shuffle));
-        let mut values: Vec<f64> = (0..limits::LABEL_SHUFFLES).into_par_iter().map(of_shuffle).collect();
+        let mut values: Vec<f64> = (0..count).into_par_iter().map(of_shuffle).collect();
         values.retain(|value| value.is_finite());
-        ShuffledNull::of(values, self.resamples.confidence().level)
+        ShuffledNull::of(values, level)
     }
 }

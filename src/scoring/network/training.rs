@@ -16,7 +16,7 @@ use crate::{
         compose::{self, Head, Loss, Optimizer, Tuning},
     },
     runtime::{Carry, Executable, Feed},
-    training::{Schedule, initial_head},
+    training::{Schedule, Units, initial_head},
 };
 
 /// What is to be trained, and how.
@@ -221,6 +221,28 @@ impl Trainee<'_> {
     /// Rows of a batch.
     pub fn batch(&self) -> usize {
         self.training.batch
+    }
+
+    /// The learning rate of batches of [`Self::batch`] samples, given that of batches of `batch_size`: a model whose file fixes
+    /// another batch takes as much larger or smaller steps as it takes fewer or more of them (SGD: Goyal et al. 2017,
+    /// arXiv 1706.02677), by the root with AdamW (Malladi et al. 2022, arXiv 2205.10287).
+    pub fn rate(&self, rate: f64, batch_size: usize) -> f64 {
+        let share = self.training.batch as f64 / batch_size.max(1) as f64;
+        match self.training.optimizer {
+            Optimizer::Sgd { .. } => rate * share,
+            Optimizer::AdamW => rate * share.sqrt(),
+        }
+    }
+
+    /// Weights whose new head predicts targets, where it was trained to predict them in some units. Those of a model that kept
+    /// its head stay as they are.
+    pub fn in_units(&self, mut weights: Trained, units: &Units) -> Trained {
+        let place = |name: &str| self.weights.iter().position(|(own, _)| own == name);
+        let places = self.head.as_ref().and_then(|[weight, bias]| place(weight).zip(place(bias)));
+        if let Some([weight, bias]) = places.and_then(|(weight, bias)| weights.get_disjoint_mut([weight, bias]).ok()) {
+            units.fold_into(weight, bias);
+        }
+        weights
     }
 
     /// Numbers that are trained.

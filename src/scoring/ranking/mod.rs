@@ -6,6 +6,8 @@ mod recommendation;
 
 pub use recommendation::check;
 
+use std::cmp::Ordering;
+
 use crate::{
     cancel::Cancel,
     error::{Error, Reason, Result},
@@ -54,18 +56,26 @@ fn valued(rows: &[(String, PairScores)], path: &str) -> Result<Vec<(String, Esti
     valued.collect()
 }
 
-/// Orders sources by a value, best first; ties keep the order given.
-fn order(mut valued: Vec<(String, Estimate)>) -> Vec<RankedSource> {
-    valued.sort_by(|(_, left), (_, right)| right.value.total_cmp(&left.value));
+/// Orders sources by a value, best first; of equal values the one that is more probably the best comes first, of equally
+/// probable ones the earlier.
+fn order(valued: Vec<(String, Estimate)>) -> Vec<RankedSource> {
     let (names, values): (Vec<String>, Vec<Estimate>) = valued.into_iter().unzip();
-    let best = probability_best(&values);
+    let best = probability_best(&values).unwrap_or_default();
+    let shares = best.into_iter().map(Some).chain(std::iter::repeat(None));
+    let mut sources: Vec<((String, Estimate), Option<f64>)> = names.into_iter().zip(values).zip(shares).collect();
+    sources.sort_by(|((_, left), left_best), ((_, right), right_best)| {
+        let by_value = right.value.total_cmp(&left.value);
+        by_value.then(right_best.partial_cmp(left_best).unwrap_or(Ordering::Equal))
+    });
+    let (valued, best): (Vec<(String, Estimate)>, Vec<Option<f64>>) = sources.into_iter().unzip();
+    let (names, values): (Vec<String>, Vec<Estimate>) = valued.into_iter().unzip();
     let above_next: Vec<Option<f64>> =
         values.windows(2).map(|pair| if let [a, b] = pair { probability_above(a, b) } else { None }).collect();
     let sources = names.into_iter().zip(values).enumerate().map(|(index, (source_model, value))| RankedSource {
         source_model,
         rank: index + 1,
         value,
-        probability_best: best.as_ref().and_then(|best| best.get(index).copied()),
+        probability_best: best.get(index).copied().flatten(),
         probability_above_next: above_next.get(index).copied().flatten(),
     });
     sources.collect()

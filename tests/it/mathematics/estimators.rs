@@ -348,3 +348,51 @@ fn gram_matrices_and_cholesky_solutions() {
     close(log_determinant(diagonal.view()).unwrap(), 24_f64.ln(), 1e-12);
     assert_eq!(log_determinant((-diagonal).view()), None);
 }
+
+/// One feature a hundred million times as large as the others hides nothing of them.
+#[test]
+fn coding_rates_take_features_of_any_scale() {
+    let case = clouds(60, 4, 3, 2.0, 21);
+    let scale = ndarray::arr1(&[1e8, 1.0, 1.0, 1e-2]);
+    let case = Case { features: &case.features * &scale, ..case };
+    // ½ ln|I + FᵀF/(Nε)| by the features' own scale: ln|I + S G S| = ln|S⁻² + G| + 2 ln|S|, which is well conditioned.
+    let rate = |rows: Array2<f64>| {
+        let unit = &rows / &scale;
+        let mut matrix = unit.t().dot(&unit) / (rows.nrows() as f64 * 1e-4);
+        matrix.diag_mut().zip_mut_with(&scale, |entry, scale| *entry += scale.powi(-2));
+        0.5 * log_determinant(matrix.view()).unwrap() + scale.mapv(f64::ln).sum()
+    };
+    let centred = &case.features - &case.features.mean_axis(Axis(0)).unwrap();
+    let of_class = |class: u32| {
+        let members: Vec<usize> = (0..60).filter(|&sample| case.labels[sample] == class).collect();
+        rate(centred.select(Axis(0), &members))
+    };
+    let expected = rate(centred.clone()) - (0..3).map(of_class).sum::<f64>() / 3.0;
+    close(case.score(Estimator::TransRate).value(), expected, 1e-6);
+}
+
+/// A common mean a thousand times the spread leaves cosines that differ by less than single precision tells.
+#[test]
+fn neighbours_are_told_apart_in_double_precision() {
+    let case = clouds(120, 6, 3, 1.0, 22);
+    let case = Case { features: case.features.mapv(|x| 1_000.0 + x), ..case };
+    let unit = {
+        let lengths = case.features.map_axis(Axis(1), |row| row.dot(&row).sqrt());
+        &case.features / &lengths.insert_axis(Axis(1))
+    };
+    // 1 − cosine = ‖a − b‖²/2, which does not cancel.
+    let distance = |a: usize, b: usize| (&unit.row(a) - &unit.row(b)).mapv(|x| x * x).sum();
+    let nearest = |sample: usize| {
+        let others = (0..120).filter(|&other| other != sample);
+        others.min_by(|&a, &b| distance(sample, a).total_cmp(&distance(sample, b))).unwrap()
+    };
+    let hits = (0..120).filter(|&sample| case.labels[nearest(sample)] == case.labels[sample]).count();
+    let found = case.try_score(Estimator::Knn, 1).unwrap().value();
+    assert_eq!(found, hits as f64 / 120.0);
+}
+
+#[test]
+fn classes_of_one_sample_each_say_nothing() {
+    let case = Case { labels: (0..60).collect(), ..clouds(60, 4, 3, 2.0, 21) };
+    assert_eq!(case.try_score(Estimator::Gbc, 5).unwrap_err(), Error::EveryClassOnce);
+}

@@ -91,6 +91,10 @@ fn intervals_over_sources_leave_out_degenerate_resamples() {
     let (lower, upper) = found.spearman.interval.unwrap();
     assert!(lower < 0.8 && upper == 1.0, "{lower} {upper}");
 
+    // Every resample of a perfect agreement is perfect, which says nothing of how sure it is.
+    let perfect = agreement(&x, &x).unwrap();
+    close(perfect.spearman.value, 1.0, 1e-15);
+    assert_eq!(perfect.spearman.interval, None);
     let few = agreement(&x[..4], &y[..4]).unwrap();
     assert_eq!((few.spearman.interval, few.n_degenerate), (None, 0));
     assert_eq!(agreement(&x, &[1.0; 5]), None);

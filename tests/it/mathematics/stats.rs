@@ -187,8 +187,56 @@ fn wrong_input_is_refused() {
 #[test]
 fn a_shuffled_null_is_summarised_by_mean_and_quantile() {
     let null = ShuffledNull::of(vec![3.0, 1.0, 2.0, 5.0, 4.0], 0.75).unwrap();
-    assert_eq!((null.mean, null.upper), (3.0, 4.0));
+    assert_eq!((null.mean, null.upper), (3.0, 4.5));
+    // Past the last of so few, the largest.
+    assert_eq!(ShuffledNull::of(vec![3.0, 1.0, 2.0], 0.9).unwrap().upper, 3.0);
+    assert_eq!(ShuffledNull::of(vec![4.0], 0.9).unwrap().upper, 4.0);
     assert_eq!(ShuffledNull::of(vec![], 0.9), None);
+}
+
+#[test]
+fn a_value_without_relation_is_above_its_null_as_often_as_the_level_says() {
+    let mut rng = stream(3, Purpose::Subsample, 0);
+    let n_trials = 20_000;
+    for (level, n_shuffles) in [(0.95, 20), (0.9, 20), (0.99, 100)] {
+        let mut is_above = || {
+            let shuffled = (0..n_shuffles).map(|_| standard_normal(&mut rng)).collect();
+            let upper = ShuffledNull::of(shuffled, level).unwrap().upper;
+            standard_normal(&mut rng) > upper
+        };
+        let share = (0..n_trials).filter(|_| is_above()).count() as f64 / f64::from(n_trials);
+        close(share, 1.0 - level, 0.006);
+    }
+}
+
+/// The same number of hits, wherever they fall, must tie.
+#[test]
+fn as_many_hits_have_the_same_share_to_the_last_bit() {
+    let resamples = resamples(100);
+    for n_hits in 0..=100 {
+        let from = |first: usize| {
+            let hits: Vec<Option<bool>> = (0..100).map(|sample| Some((sample + first) % 100 < n_hits)).collect();
+            resamples.share(&hits).unwrap()
+        };
+        assert_eq!(from(0).value.to_bits(), (n_hits as f64 / 100.0).to_bits());
+        assert_eq!(from(0).value.to_bits(), from(41).value.to_bits());
+    }
+}
+
+#[test]
+fn a_share_of_none_or_all_has_the_exact_binomial_end() {
+    let resamples = resamples(30);
+    let all = resamples.share(&[Some(true); 30]).unwrap();
+    // 0.975 of binomial(30, 0.8843) would not be all 30: 0.8843³⁰ = 0.025.
+    close(all.lower, 0.884_296_7, 1e-7);
+    assert_eq!((all.value, all.upper), (1.0, 1.0));
+    let none = resamples.share(&[Some(false); 30]).unwrap();
+    close(none.upper, 1.0 - 0.884_296_7, 1e-7);
+    assert_eq!((none.value, none.lower), (0.0, 0.0));
+    // Samples without an answer do not count.
+    let mut few = [None; 30];
+    few[4] = Some(true);
+    close(resamples.share(&few).unwrap().lower, 0.025, 1e-12);
 }
 
 #[test]

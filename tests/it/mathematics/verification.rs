@@ -39,8 +39,8 @@ fn distant_identities_are_verified_and_unrelated_ones_are_not() {
     assert!(found.accuracy.value > 0.99 && found.roc_auc.value > 0.999, "{found:?}");
     assert!(found.true_accept_rates[0].as_ref().unwrap().value > 0.98);
     assert_eq!(found.n_pairs, 20 * 45);
-    // 900 pairs are too few for one in a thousand.
-    assert!(found.true_accept_rates[1].is_none());
+    // 900 pairs of two identities would be too few for one in a thousand; there are 19,000.
+    assert!(found.true_accept_rates[1].as_ref().unwrap().value > 0.9);
 
     let (embeddings, labels) = identities(20, 10, 16, 0.0, 2);
     let found = verification(embeddings.view(), &labels, 1, &resamples(200)).unwrap();

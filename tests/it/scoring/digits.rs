@@ -19,7 +19,7 @@ use transferscore::{
 };
 
 use super::{bundled, knowledge, options, pair};
-use crate::server_process::repository;
+use crate::{gradient::model::Model, server_process::repository};
 
 const SOURCES: [&str; 5] = ["digits-0", "digits-25", "digits-50", "digits-75", "digits-100"];
 
@@ -190,6 +190,16 @@ fn a_model_against_itself_transfers_wholly() {
 fn all_models_are_ranked_when_none_is_named_and_misfits_are_skipped_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("garbage.onnx"), b"not a model").unwrap();
+    // It runs, and its output never changes: a source that nothing moves.
+    let silent = Model::new(17)
+        .input("x", "n,1,8,8")
+        .node("Flatten", &["x"], &["flat"], &[])
+        .weight("w", &[64, 4])
+        .node("MatMul", &["flat", "w"], &["y"], &[])
+        .node("Sub", &["y", "y"], &["still"], &[])
+        .output("still")
+        .bytes();
+    std::fs::write(folder.path().join("silent.onnx"), silent).unwrap();
     let scorer = super::scorer(
         vec![crate::server_process::repository("models"), folder.path().to_owned()],
         vec![crate::server_process::repository("models/datasets")],
@@ -204,9 +214,13 @@ fn all_models_are_ranked_when_none_is_named_and_misfits_are_skipped_with_the_rea
     };
     let ranking = scorer.rank(&request, &mut |_| (), &Cancel::default()).unwrap();
     assert_eq!(ranking.sources.len(), 5);
-    assert_eq!(ranking.skipped.len(), 1);
-    assert_eq!(ranking.skipped[0].source_model, "garbage");
+    let skipped: Vec<&str> = ranking.skipped.iter().map(|skipped| skipped.source_model.as_str()).collect();
+    assert_eq!(skipped, ["garbage", "silent"]);
     assert!(ranking.skipped[0].reason.contains("ONNX"), "{}", ranking.skipped[0].reason);
+    assert!(ranking.skipped[1].reason.contains("moves no sample"), "{}", ranking.skipped[1].reason);
+    // One that was named is not left out.
+    let named = RankingRequest { source_models: vec!["digits-0".to_owned(), "silent".to_owned()], ..request };
+    assert!(scorer.rank(&named, &mut |_| (), &Cancel::default()).unwrap_err().message.contains("silent"));
 }
 
 /// The bundled reference behind a transposition, so that it takes images with the channels last.

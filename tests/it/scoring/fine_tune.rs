@@ -177,6 +177,7 @@ fn it_is_a_measure_of_a_score_where_it_is_named() {
     assert_eq!(measured.curve, alone.scores.curve);
     assert_eq!(measured.accuracy.unwrap().value, accuracy(&alone));
     wanted.knowledge.measures = Vec::new();
+    wanted.knowledge.fine_tune = FineTuneOptions::default();
     let scores = shared().score(&pair("digits-75", wanted), &Cancel::default()).unwrap().knowledge;
     assert!(scores.fine_tune.is_none() && scores.linear_probe.is_some());
 }
@@ -241,6 +242,11 @@ fn options_out_of_range_are_refused_by_name() {
     let two = FineTuneRequest { probe: Probe::Inline(inline.clone()), ..request("digits-25", few_classes) };
     let error = tuned(shared(), &two).unwrap_err();
     assert_eq!((error.reason, error.field.as_deref()), (Reason::OptionUnsupported, Some("options.keep_head")));
+    let moved = FineTuneOptions { augmentation: Augmentation { flip: true, shift: 0 }, ..base() };
+    let flat = InlineDataset { shape: vec![64], ..inline.clone() };
+    let wanted = FineTuneRequest { probe: Probe::Inline(flat), ..request("digits-25", moved) };
+    let error = tuned(shared(), &wanted).unwrap_err();
+    assert_eq!((error.reason, error.field.as_deref()), (Reason::OptionUnsupported, Some("options.augmentation")));
     for labels in [Vec::new(), vec![1; 10]] {
         let inline = InlineDataset { labels, ..inline.clone() };
         let wanted = FineTuneRequest { probe: Probe::Inline(inline), ..request("digits-25", base()) };
@@ -298,4 +304,94 @@ fn targets_are_regressed_and_a_batch_that_the_file_fixes_is_kept() {
         let graph = Graph::parse(whole.onnx.into()).unwrap();
         assert_eq!(graph.outputs()[0].value_type.as_ref().unwrap().rank(), Some(2));
     }
+}
+
+#[test]
+fn a_head_is_trained_for_at_least_five_hundred_steps() {
+    let of = |max_samples| {
+        let wanted = FineTuneRequest { max_samples, ..request("digits-75", FineTuneOptions::default()) };
+        tuned(shared(), &wanted).unwrap().scores.options.epochs
+    };
+    // Two batches of 32 hold 60 samples, six hold all 182.
+    assert_eq!((of(60), of(0)), (250, 84));
+}
+
+/// Samples of numbers, with targets or labels beside them, and a small network on them.
+fn numbers_task(entries: &[(&str, Vec<u8>)]) -> (Scorer, [tempfile::TempDir; 2]) {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let network = Model::new(17)
+        .input("x", "n,5")
+        .weight("w", &[5, 12])
+        .node("MatMul", &["x", "w"], &["g"], &[])
+        .node("Tanh", &["g"], &["f"], &[])
+        .weight("v", &[12, 3])
+        .node("MatMul", &["f", "v"], &["y"], &[])
+        .output("y")
+        .bytes();
+    std::fs::write(folders[0].path().join("net.onnx"), network).unwrap();
+    let x: Vec<f32> = inputs();
+    for (name, y) in entries {
+        let set = npz(&[("x", npy(&[90, 5], &x)), ("y", y.clone())]);
+        std::fs::write(folders[1].path().join(format!("{name}.npz")), set).unwrap();
+    }
+    (scorer(vec![folders[0].path().to_owned()], vec![folders[1].path().to_owned()]), folders)
+}
+
+fn inputs() -> Vec<f32> {
+    let mut random = Random::new(4);
+    (0..90 * 5).map(|_| random.between(-1.0, 1.0)).collect()
+}
+
+#[test]
+fn what_targets_are_measured_in_changes_nothing() {
+    let targets = |unit: f32, start: f32| {
+        let y: Vec<f32> = inputs().chunks(5).map(|x| start + unit * (x[0] - x[1] * x[2])).collect();
+        npy(&[90, 1], &y)
+    };
+    let (scorer, _folders) = numbers_task(&[("plain", targets(1.0, 0.0)), ("grams", targets(1e6, 3e7))]);
+    for mode in [FineTuneMode::Head, FineTuneMode::Whole] {
+        let of = |set: &str| {
+            let options = FineTuneOptions { mode, epochs: 40, learning_rate: Some(0.05), ..FineTuneOptions::default() };
+            let wanted = FineTuneRequest { probe: Probe::Dataset(set.to_owned()), ..request("net", options) };
+            tuned(&scorer, &wanted).unwrap()
+        };
+        let [plain, grams] = ["plain", "grams"].map(of);
+        let r2 = |tuned: &FineTuned| tuned.scores.r2.as_ref().unwrap().value;
+        assert!(r2(&plain) > 0.5 && (r2(&plain) - r2(&grams)).abs() < 1e-3, "{} {}", r2(&plain), r2(&grams));
+        let error = |tuned: &FineTuned| tuned.scores.mean_squared_error.as_ref().unwrap().value;
+        assert!((error(&grams) / error(&plain) / 1e12 - 1.0).abs() < 1e-2);
+        let first = |tuned: &FineTuned| tuned.scores.curve[0].training_loss;
+        assert!((first(&grams) / first(&plain) / 1e12 - 1.0).abs() < 1e-2);
+        // The file gives the targets themselves, in their unit.
+        let x = Array2::from_shape_vec((90, 5), inputs()).unwrap().into_dyn();
+        let given = runtime().compile(grams.onnx.clone()).unwrap().run(&[("x", Feed::from(x.view()))]).unwrap();
+        let mean = given[0].view().unwrap().mean().unwrap();
+        assert!((mean - 3e7).abs() < 1e6, "{mean}");
+    }
+}
+
+#[test]
+fn labels_with_gaps_are_the_same_task() {
+    let class = |x: &[f32]| i64::from(x[0] > 0.3) + i64::from(x[1] > 0.0);
+    let labels = |names: [i64; 3]| {
+        let y: Vec<i64> = inputs().chunks(5).map(|x| names[class(x) as usize]).collect();
+        npy(&[90], &y)
+    };
+    let (scorer, _folders) = numbers_task(&[("dense", labels([0, 1, 2])), ("gaps", labels([3, 10, 60_000]))]);
+    let of = |set: &str| {
+        let options = FineTuneOptions { epochs: 30, ..whole() };
+        tuned(&scorer, &FineTuneRequest { probe: Probe::Dataset(set.to_owned()), ..request("net", options) }).unwrap()
+    };
+    let (dense, gaps) = (of("dense"), of("gaps"));
+    assert_eq!((&dense.scores, &dense.onnx), (&gaps.scores, &gaps.onnx));
+    assert!(gaps.manifest.contains("classes = [\"3\", \"10\", \"60000\"]"), "{}", gaps.manifest);
+    assert!(!dense.manifest.contains("classes"), "{}", dense.manifest);
+}
+
+#[test]
+fn options_of_a_training_that_is_not_asked_for_are_refused() {
+    let mut wanted = options();
+    wanted.knowledge.fine_tune = FineTuneOptions { epochs: 5, ..FineTuneOptions::default() };
+    let error = shared().score(&pair("digits-75", wanted), &Cancel::default()).unwrap_err();
+    assert_eq!((error.reason, error.field.as_deref()), (Reason::OptionUnsupported, Some("knowledge.fine_tune")));
 }
