@@ -1,5 +1,10 @@
 //! `compare`: how the tasks of several models relate.
 
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
 use comfy_table::Table;
 
 use super::{
@@ -11,15 +16,23 @@ use super::{
     session::Session,
     table,
 };
-use crate::transport::{
-    client::ClientError,
-    proto::{self, CompareTasksRequest, TaskComparison, compare_tasks_request::Probe, compare_tasks_response::Event},
+use crate::{
+    limits,
+    transport::{
+        client::ClientError,
+        proto::{
+            self, CompareTasksRequest, GroupAgreement, TaskComparison, TaskGroup, compare_tasks_request::Probe,
+            compare_tasks_response::Event,
+        },
+    },
 };
 
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
     /// Models to compare, one for each task
-    #[arg(value_name = "MODEL", required = true, num_args = 2..)]
+    ///
+    /// [default: those of the known groups]
+    #[arg(value_name = "MODEL", required_unless_present_any = ["known_groups", "group_file"])]
     compared: Vec<String>,
     /// Dataset that the tasks share
     #[arg(long, value_name = "NAME")]
@@ -27,7 +40,13 @@ pub struct CompareArgs {
     /// Matrix whose rows are clustered [default: alpha1]
     #[arg(long, value_name = "MATRIX", value_enum)]
     cluster_by: Option<TaskMatrix>,
-    /// Groups that the clustering is cut into [default: 3, or the number of models where that is less]
+    /// Known group of tasks, to hold the clustering against; repeat for each
+    #[arg(long = "group", value_name = "NAME=MODEL,MODEL", value_parser = named_group)]
+    known_groups: Vec<TaskGroup>,
+    /// File of known groups, TOML: a line NAME = ["MODEL", "MODEL"] for each
+    #[arg(long, value_name = "FILE", conflicts_with = "known_groups")]
+    group_file: Option<PathBuf>,
+    /// Clusters to cut into [default: as many as known groups, or 3, or the number of models where that is less]
     #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
     groups: u32,
     /// Use at most this many samples, drawn by the seed; 0 means all
@@ -46,8 +65,14 @@ pub struct CompareArgs {
 
 pub async fn run(args: CompareArgs) -> Result<(), Failure> {
     let as_json = args.client.json;
+    let known_groups = known_groups(args.known_groups, args.group_file.as_deref())?;
+    let models = if args.compared.is_empty() {
+        known_groups.iter().flat_map(|group| group.models.iter().cloned()).collect()
+    } else {
+        args.compared
+    };
     let request = CompareTasksRequest {
-        models: args.compared,
+        models,
         probe: Some(Probe::Dataset(args.dataset)),
         max_samples: args.max_samples,
         attack: Some(args.attack.options()),
@@ -55,6 +80,7 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
         confidence: Some(args.confidence.into()),
         cluster_by: args.cluster_by.map_or(0, |matrix| proto::TaskMatrix::from(matrix).into()),
         n_groups: args.groups,
+        known_groups,
     };
     let session = Session::open(args.client).await?;
     let bar = progress::bar();
@@ -79,6 +105,22 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
     if as_json { Ok(()) } else { print(&comparison) }
 }
 
+/// A group as it is written on the command line.
+fn named_group(text: &str) -> Result<TaskGroup, String> {
+    let (name, models) = text.split_once('=').ok_or("a group is NAME=MODEL,MODEL")?;
+    let models = models.split(',').map(str::trim).filter(|model| !model.is_empty());
+    Ok(TaskGroup { name: name.trim().to_owned(), models: models.map(str::to_owned).collect() })
+}
+
+/// The groups of the command line or of a file, in the order of the command line or of their names.
+fn known_groups(given: Vec<TaskGroup>, file: Option<&Path>) -> Result<Vec<TaskGroup>, Failure> {
+    let Some(file) = file else { return Ok(given) };
+    let wrong = |cause: &dyn std::fmt::Display| Failure::Usage(format!("{}: {cause}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|cause| wrong(&cause))?;
+    let groups: BTreeMap<String, Vec<String>> = toml::from_str(&text).map_err(|cause| wrong(&cause))?;
+    Ok(groups.into_iter().map(|(name, models)| TaskGroup { name, models }).collect())
+}
+
 fn print(comparison: &TaskComparison) -> Result<(), Failure> {
     println!("alpha1: a row for each attacked model, a column for each model read");
     table::print(&matrix(comparison, |row| row.alpha1.iter().map(|value| value.value).collect()))?;
@@ -86,7 +128,41 @@ fn print(comparison: &TaskComparison) -> Result<(), Failure> {
     table::print(&matrix(comparison, |row| row.affinity.clone()))?;
     let metric = comparison.cluster_by().as_str_name().trim_start_matches("TASK_MATRIX_").to_lowercase();
     println!("merges of the rows of {metric}, nearest first:");
-    table::print(&merges(comparison))
+    table::print(&merges(comparison))?;
+    if let Some(correlation) = comparison.cophenetic_correlation {
+        println!("cophenetic correlation of the merges with the distances: {}", table::number(correlation));
+    }
+    match &comparison.group_agreement {
+        Some(agreement) => print_agreement(comparison, agreement),
+        None => Ok(()),
+    }
+}
+
+fn print_agreement(comparison: &TaskComparison, agreement: &GroupAgreement) -> Result<(), Failure> {
+    let groups = &agreement.known_groups;
+    println!("cut into {} clusters, against the known groups:", groups.len());
+    let mut rows = table::with_columns(["model", "known group", "cluster"]);
+    for (name, cluster) in names(comparison).into_iter().zip(&agreement.clusters) {
+        let known = groups.iter().find(|group| group.models.iter().any(|model| model == name));
+        rows.add_row([name, known.map_or("-", |group| group.name.as_str()), &cluster.to_string()]);
+    }
+    table::print(&rows)?;
+    let level = comparison.confidence.as_ref().and_then(|used| used.level).unwrap_or(limits::DEFAULT_CONFIDENCE_LEVEL);
+    let quantile =
+        format!("{} % of shuffles below", table::number(100.0 * level).trim_end_matches(['0']).trim_end_matches('.'));
+    let mut rows = table::with_columns(["agreement", "value", "by chance", &quantile, "p"]);
+    for (name, found) in [
+        ("adjusted Rand index", &agreement.adjusted_rand_index),
+        ("cophenetic correlation", &agreement.cophenetic_correlation),
+    ] {
+        if let Some(found) = found {
+            let numbers = [found.value, found.chance_mean, found.chance_upper].map(table::number);
+            rows.add_row(
+                std::iter::once(name.to_owned()).chain(numbers).chain([table::probability(Some(found.p_value))]),
+            );
+        }
+    }
+    table::print(&rows)
 }
 
 fn names(comparison: &TaskComparison) -> Vec<&str> {

@@ -20,10 +20,10 @@ use crate::{
         passes::{self, Exchange, OwnRecord, Setting},
         types::*,
     },
-    stats::{Resamples, flat_groups, ward},
+    stats::{GroupAgreement, Resamples, cophenetic_correlation, flat_groups, group_agreement, ward},
 };
 
-/// Groups that a clustering is cut into where the request names no number.
+/// Groups that a clustering is cut into where the request names neither a number nor groups.
 const DEFAULT_GROUPS: usize = 3;
 
 /// The parts of the work, checked.
@@ -208,22 +208,44 @@ fn affinity(readings: &Readings, k: usize) -> Result<Array2<f64>> {
     Ok(affinity)
 }
 
+/// A matrix's rows clustered.
+pub struct Clustering {
+    pub merges: Vec<Merge>,
+    /// The group of each row.
+    pub groups: Vec<usize>,
+    pub cophenetic_correlation: Option<f64>,
+    pub group_agreement: Option<GroupAgreement>,
+}
+
 impl Matrices {
-    /// Clusters the rows of one matrix, and cuts the clustering.
-    pub fn clusters(&self, by: TaskMatrix, n_groups: usize) -> (Vec<Merge>, Vec<usize>) {
+    /// Clusters the rows of the matrix that the request names, cuts the clustering, and holds it against the known groups.
+    pub fn clustering(&self, request: &ComparisonRequest) -> Clustering {
         let values = |rows: &[Vec<Estimate>]| {
             let values: Vec<f64> = rows.iter().flatten().map(|estimate| estimate.value).collect();
             Array2::from_shape_vec((rows.len(), rows.len()), values).unwrap_or_default()
         };
-        let matrix = match by {
+        let matrix = match request.cluster_by {
             TaskMatrix::Alpha1 => values(&self.alpha1),
             TaskMatrix::Alpha2 => values(&self.alpha2),
             TaskMatrix::Combined => values(&self.combined),
             TaskMatrix::Affinity => self.affinity.clone(),
         };
-        let n_groups = if n_groups == 0 { DEFAULT_GROUPS } else { n_groups };
+        let known = &request.known_groups;
+        let n_groups = match (request.n_groups, known.len()) {
+            (0, 0) => DEFAULT_GROUPS,
+            (0, n_known) => n_known,
+            (n_groups, _) => n_groups,
+        };
         let merges = ward(matrix.view()).unwrap_or_default();
         let groups = flat_groups(&merges, matrix.nrows(), n_groups);
-        (merges, groups)
+        let group_of = |model: &String| known.iter().position(|group| group.models.contains(model)).unwrap_or_default();
+        let members: Vec<usize> = request.models.iter().map(group_of).collect();
+        let agreement = || group_agreement(&merges, &members, request.confidence, request.seed);
+        Clustering {
+            cophenetic_correlation: cophenetic_correlation(&merges, matrix.view()),
+            group_agreement: if known.is_empty() { None } else { agreement() },
+            groups,
+            merges,
+        }
     }
 }

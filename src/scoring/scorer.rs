@@ -13,7 +13,7 @@ use crate::{
         Scoring,
         adversarial::Undertaking,
         attack_plan::AttackPlan,
-        compare::{Comparison, Matrices},
+        compare::{Clustering, Comparison, Matrices},
         describe,
         fine_tune::Refinement,
         fine_tune_plan::FineTunePlan,
@@ -256,7 +256,7 @@ impl Scoring for Scorer {
         };
         work.check(self.config.request_bytes)?;
         let matrices = work.run(&self.runtime, on_progress, cancel)?;
-        let (merges, groups) = matrices.clusters(request.cluster_by, request.n_groups);
+        let Clustering { merges, groups, cophenetic_correlation, group_agreement } = matrices.clustering(request);
         let Matrices { alpha1, alpha2, combined, affinity } = matrices;
         Ok(TaskComparison {
             models: work.networks.iter().map(|network| network.reference().clone()).collect(),
@@ -267,6 +267,9 @@ impl Scoring for Scorer {
             merges,
             groups,
             cluster_by: request.cluster_by,
+            cophenetic_correlation,
+            known_groups: request.known_groups.clone(),
+            group_agreement,
             dataset: work.probe.name().to_owned(),
             probe_digest: work.probe.digest().to_string(),
             n_samples: work.probe.n_samples(),

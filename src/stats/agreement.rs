@@ -110,7 +110,7 @@ fn varies(values: &[f64]) -> bool {
 }
 
 /// Every order of 0..n.
-fn all_permutations(n: usize) -> Vec<Vec<usize>> {
+pub(super) fn all_permutations(n: usize) -> Vec<Vec<usize>> {
     (0..n).fold(vec![Vec::new()], |shorter, next| {
         let longer = shorter.iter().flat_map(|order: &Vec<usize>| {
             (0..=order.len()).map(move |place| {

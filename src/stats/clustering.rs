@@ -3,6 +3,8 @@
 use kodama::{Method, linkage};
 use ndarray::ArrayView2;
 
+use super::pairs::product_moment;
+
 /// Two clusters made one. Clusters 0..n are the rows themselves; merge i makes cluster n + i.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Merge {
@@ -24,15 +26,10 @@ pub fn ward(rows: ArrayView2<'_, f64>) -> Option<Vec<Merge>> {
         return None;
     }
     let n = rows.nrows();
-    let mut distances: Vec<f64> = Vec::with_capacity(n * n.saturating_sub(1) / 2);
-    for (index, row) in rows.rows().into_iter().enumerate() {
-        for other in rows.rows().into_iter().skip(index + 1) {
-            distances.push(row.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt());
-        }
-    }
     if n < 2 {
         return Some(Vec::new());
     }
+    let mut distances = row_distances(rows);
     let dendrogram = linkage(&mut distances, n, Method::Ward);
     let merges = dendrogram.steps().iter().map(|step| Merge {
         first: step.cluster1.min(step.cluster2),
@@ -41,6 +38,53 @@ pub fn ward(rows: ArrayView2<'_, f64>) -> Option<Vec<Merge>> {
         size: step.size,
     });
     Some(merges.collect())
+}
+
+/// Euclidean distances of all pairs of rows: 0 and 1, 0 and 2, …, 1 and 2, …
+fn row_distances(rows: ArrayView2<'_, f64>) -> Vec<f64> {
+    let n = rows.nrows();
+    let mut distances = Vec::with_capacity(n * n.saturating_sub(1) / 2);
+    for (index, row) in rows.rows().into_iter().enumerate() {
+        for other in rows.rows().into_iter().skip(index + 1) {
+            distances.push(row.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt());
+        }
+    }
+    distances
+}
+
+/// The height at which each pair of `n` rows comes together, in the order of [`row_distances`]; 0 for a pair that never does.
+pub fn cophenetic_distances(merges: &[Merge], n: usize) -> Vec<f64> {
+    let mut distances = vec![0.0; n * n.saturating_sub(1) / 2];
+    let mut clusters: Vec<Vec<usize>> = (0..n).map(|row| vec![row]).collect();
+    for merge in merges {
+        let mut rows = |cluster: usize| clusters.get_mut(cluster).map(std::mem::take).unwrap_or_default();
+        let (mut joined, other) = (rows(merge.first), rows(merge.second));
+        for (&a, &b) in joined.iter().flat_map(|a| other.iter().map(move |b| (a, b))) {
+            if let Some(distance) = distances.get_mut(place_of_pair(a.min(b), a.max(b), n)) {
+                *distance = merge.height;
+            }
+        }
+        joined.extend(other);
+        clusters.push(joined);
+    }
+    distances
+}
+
+/// Where the pair of rows `low` < `high` of `n` stands among all pairs.
+pub(super) fn place_of_pair(low: usize, high: usize, n: usize) -> usize {
+    low * (2 * n - low - 1) / 2 + high - low - 1
+}
+
+/// How faithfully a clustering keeps the distances of the rows it was made of: the correlation of the heights at which pairs
+/// come together with the pairs' distances (Sokal and Rohlf 1962), -1..1.
+///
+/// `None` for fewer than three rows, and where all distances or all heights are equal.
+pub fn cophenetic_correlation(merges: &[Merge], rows: ArrayView2<'_, f64>) -> Option<f64> {
+    let (heights, distances) = (cophenetic_distances(merges, rows.nrows()), row_distances(rows));
+    if rows.nrows() < 3 {
+        return None;
+    }
+    product_moment(&heights, &distances, &vec![1; heights.len()])
 }
 
 /// The group of each of `n` rows once merging stops at `n_groups` groups; groups are numbered from 0 in the order of their

@@ -11,6 +11,7 @@ mod decomposition;
 mod error;
 mod estimate;
 mod few_pairs;
+mod groups;
 mod pairs;
 mod product;
 mod random;
@@ -20,7 +21,7 @@ mod tridiagonal;
 
 pub use aggregation::{Ballot, mean_share_below};
 pub use agreement::{Agreement, Coefficient, ENUMERATED_SOURCES, INTERVAL_SOURCES, SourceDraws};
-pub use clustering::{Merge, flat_groups, ward};
+pub use clustering::{Merge, cophenetic_correlation, cophenetic_distances, flat_groups, ward};
 pub use comparison::{contenders, probabilities_above, probability_above, probability_best};
 pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall};
 pub use decomposition::{
@@ -29,6 +30,7 @@ pub use decomposition::{
 pub use error::Error;
 pub use estimate::{Confidence, Estimate, Replicates, ShuffledNull, quantile};
 pub use few_pairs::FewPairs;
+pub use groups::{AgainstChance, GroupAgreement, adjusted_rand_index, group_agreement};
 pub use pairs::Pairs;
 pub(crate) use product::accumulate_product;
 pub use product::{gram_of_columns, gram_of_rows, product, product_of_rows, project_out};

@@ -213,7 +213,8 @@ fn places(values: &[f64]) -> Vec<usize> {
     values.iter().map(|value| distinct.partition_point(|other| other < value)).collect()
 }
 
-fn product_moment(x: &[f64], y: &[f64], counts: &[usize]) -> Option<f64> {
+/// The product-moment correlation of pairs that count as often as `counts` says; `None` where one side is constant.
+pub(super) fn product_moment(x: &[f64], y: &[f64], counts: &[usize]) -> Option<f64> {
     let n = counts.iter().sum::<usize>() as f64;
     let mean = |values: &[f64]| values.iter().zip(counts).map(|(value, &count)| value * count as f64).sum::<f64>() / n;
     let (mean_x, mean_y) = (mean(x), mean(y));

@@ -48,6 +48,8 @@ pub enum Purpose {
     SourcePermutation = 30,
     /// Weights of the scores that a recommendation is made of; index: resample.
     ScoreWeights = 31,
+    /// Known groups shuffled among the tasks; index: permutation.
+    GroupPermutation = 32,
     /// Order of the samples in training; index: run and epoch.
     Batches = 40,
     /// Samples that a training holds out; index: class.

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::{AttackOptions, DroppedSamples, ModelReference, Probe};
-use crate::stats::{Confidence, Estimate, Merge};
+use crate::stats::{Confidence, Estimate, GroupAgreement, Merge};
 
 /// The matrix whose rows are clustered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,16 @@ pub struct ComparisonRequest {
     pub cluster_by: TaskMatrix,
     /// 0 means the default.
     pub n_groups: usize,
+    /// None, or two and more with each model in exactly one.
+    pub known_groups: Vec<TaskGroup>,
+}
+
+/// A group of tasks that is known beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskGroup {
+    pub name: String,
+    /// At least one.
+    pub models: Vec<String>,
 }
 
 /// The end of a comparison. Matrices have a row for each attacked model and a column for each model read.
@@ -43,6 +53,12 @@ pub struct TaskComparison {
     /// The group of each model.
     pub groups: Vec<usize>,
     pub cluster_by: TaskMatrix,
+    /// How faithfully the merges keep the distances between the rows; `None` where there is nothing to keep.
+    pub cophenetic_correlation: Option<f64>,
+    /// As requested.
+    pub known_groups: Vec<TaskGroup>,
+    /// How the merges agree with the known groups; `None` without them.
+    pub group_agreement: Option<GroupAgreement>,
     /// Empty for inline samples.
     pub dataset: String,
     pub probe_digest: String,

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     error::{Error, Reason, Result},
     limits,
-    scoring::types::{ComparisonRequest, Estimate, Progress, TaskComparison, TaskMatrix},
-    stats::Merge,
+    scoring::types::{ComparisonRequest, Estimate, Progress, TaskComparison, TaskGroup, TaskMatrix},
+    stats::{AgainstChance, GroupAgreement, Merge},
     transport::proto::{self, compare_tasks_request, compare_tasks_response::Event},
 };
 
@@ -28,6 +28,7 @@ pub fn comparison_request(request: proto::CompareTasksRequest) -> Result<Compari
         return Err(out_of_range("n_groups", n_groups, &allowed));
     }
     Ok(ComparisonRequest {
+        known_groups: known_groups(request.known_groups, &models)?,
         models,
         probe: match request.probe {
             Some(Probe::Dataset(dataset)) => probe::dataset(dataset)?,
@@ -69,6 +70,54 @@ fn models(names: Vec<String>) -> Result<Vec<String>> {
         models.push(model);
     }
     Ok(models)
+}
+
+/// Groups that are the models shared out: each model once.
+fn known_groups(groups: Vec<proto::TaskGroup>, models: &[String]) -> Result<Vec<TaskGroup>> {
+    if groups.len() == 1 {
+        return Err(out_of_range("known_groups", "one group", "two and more, or none"));
+    }
+    let mut names = HashSet::new();
+    let mut left: HashSet<&str> = models.iter().map(String::as_str).collect();
+    let mut known = Vec::with_capacity(groups.len());
+    for (index, group) in groups.into_iter().enumerate() {
+        let field = format!("known_groups[{index}]");
+        let name = group_name(&format!("{field}.name"), group.name)?;
+        if !names.insert(name.clone()) {
+            let message = format!("{field} is named {name} as another is; name each group differently");
+            return Err(Error::new(Reason::OptionUnsupported, message).at(format!("{field}.name")));
+        }
+        if group.models.is_empty() {
+            let message = format!("{field} has no models; give one or more of those in models, or leave the group out");
+            return Err(Error::new(Reason::FieldMissing, message).at(format!("{field}.models")));
+        }
+        for (place, model) in group.models.iter().enumerate() {
+            if !left.remove(model.as_str()) {
+                let field = format!("{field}.models[{place}]");
+                let message = format!("{field} is {model}, which is not in models or is in a group already");
+                return Err(Error::new(Reason::OptionUnsupported, message).at(field));
+            }
+        }
+        known.push(TaskGroup { name, models: group.models });
+    }
+    match models.iter().find(|model| left.contains(model.as_str())) {
+        Some(model) if !known.is_empty() => {
+            let message = format!("{model} is in no group; put every model into one, or leave known_groups out");
+            Err(Error::new(Reason::OptionUnsupported, message).at("known_groups"))
+        }
+        _ => Ok(known),
+    }
+}
+
+fn group_name(field: &str, name: String) -> Result<String> {
+    let wrong = match &name {
+        name if name.is_empty() => "is empty".to_owned(),
+        name if name.len() > limits::NAME_BYTES => format!("is {} bytes long", name.len()),
+        name if name.contains(char::is_control) => "contains a control character".to_owned(),
+        _ => return Ok(name),
+    };
+    let message = format!("{field} {wrong}; give 1 to {} bytes of text", limits::NAME_BYTES);
+    Err(Error::new(Reason::OptionOutOfRange, message).at(field))
 }
 
 /// An event on the way.
@@ -117,6 +166,14 @@ pub fn comparison(comparison: TaskComparison) -> Result<proto::CompareTasksRespo
         }),
         provider: comparison.provider,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        cophenetic_correlation: comparison
+            .cophenetic_correlation
+            .map(|value| finite("cophenetic_correlation", value))
+            .transpose()?,
+        group_agreement: comparison
+            .group_agreement
+            .map(|found| group_agreement(found, comparison.known_groups))
+            .transpose()?,
     })))
 }
 
@@ -126,6 +183,30 @@ fn merge(merge: &Merge) -> Result<proto::ClusterMerge> {
         second: count(merge.second),
         height: finite("the height of a merge", merge.height)?,
         size: count(merge.size),
+    })
+}
+
+fn group_agreement(found: GroupAgreement, known_groups: Vec<TaskGroup>) -> Result<proto::GroupAgreement> {
+    let group = |TaskGroup { name, models }| proto::TaskGroup { name, models };
+    let index = against_chance("adjusted_rand_index", &found.adjusted_rand_index)?;
+    let correlation = found.cophenetic_correlation;
+    Ok(proto::GroupAgreement {
+        known_groups: known_groups.into_iter().map(group).collect(),
+        clusters: found.clusters.into_iter().map(count).collect(),
+        adjusted_rand_index: Some(index),
+        cophenetic_correlation: correlation
+            .map(|found| against_chance("group_agreement.cophenetic_correlation", &found))
+            .transpose()?,
+        n_permutations: count(found.n_permutations),
+    })
+}
+
+fn against_chance(what: &str, found: &AgainstChance) -> Result<proto::AgainstChance> {
+    Ok(proto::AgainstChance {
+        value: finite(what, found.value)?,
+        chance_mean: finite(what, found.chance.mean)?,
+        chance_upper: finite(what, found.chance.upper)?,
+        p_value: finite(what, found.p_value)?,
     })
 }
 

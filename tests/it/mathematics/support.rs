@@ -16,6 +16,11 @@ pub fn metrics() -> Value {
     serde_json::from_str(include_str!("../../golden/metrics.json")).unwrap()
 }
 
+/// Golden values of `make_groups.py`.
+pub fn groups() -> Value {
+    serde_json::from_str(include_str!("../../golden/groups.json")).unwrap()
+}
+
 pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }

@@ -4,10 +4,13 @@ use ndarray::{Array2, array};
 use proptest::prelude::*;
 use transferscore::{
     metric::{Error, tournament},
-    stats::{Merge, flat_groups, ward},
+    stats::{
+        Confidence, Merge, adjusted_rand_index, cophenetic_correlation, cophenetic_distances, flat_groups,
+        group_agreement, ward,
+    },
 };
 
-use super::support::{close, matrix, metrics, normal, numbers};
+use super::support::{close, groups, matrix, metrics, normal, number, numbers};
 
 #[test]
 fn tournaments_agree_with_numpy() {
@@ -70,6 +73,75 @@ fn few_rows_have_few_merges() {
     assert_eq!(ward(array![[0.0], [f64::INFINITY]].view()), None);
     assert_eq!(flat_groups(&[], 0, 3), Vec::<usize>::new());
     assert_eq!(flat_groups(&pair.unwrap(), 2, 0), vec![0, 0]);
+}
+
+fn parts(value: &serde_json::Value) -> Vec<usize> {
+    numbers(value).into_iter().map(|part| part as usize).collect()
+}
+
+#[test]
+fn rand_indices_agree_with_scikit_learn() {
+    for case in groups()["partitions"].as_array().unwrap() {
+        let (a, b) = (parts(&case["a"]), parts(&case["b"]));
+        close(adjusted_rand_index(&a, &b).unwrap(), number(&case["index"]), 1e-12);
+        close(adjusted_rand_index(&b, &a).unwrap(), number(&case["index"]), 1e-12);
+    }
+    assert_eq!(adjusted_rand_index(&[], &[]), None);
+    assert_eq!(adjusted_rand_index(&[0, 1], &[0]), None);
+    // Far apart as numbers, the same as parts.
+    assert_eq!(adjusted_rand_index(&[usize::MAX, 3, 3], &[0, 1, 1]), Some(1.0));
+}
+
+const OFTEN: Confidence = Confidence { level: 0.95, resamples: 4_000 };
+
+#[test]
+fn cophenetic_distances_and_group_agreement_agree_with_scipy_and_enumeration() {
+    for case in groups()["clusterings"].as_array().unwrap() {
+        let (rows, members) = (matrix(&case["rows"]), parts(&case["groups"]));
+        let merges = ward(rows.view()).unwrap();
+        let heights = cophenetic_distances(&merges, members.len());
+        for (height, expected) in heights.iter().zip(numbers(&case["cophenetic_distances"])) {
+            close(*height, expected, 1e-12);
+        }
+        let correlation = cophenetic_correlation(&merges, rows.view()).unwrap();
+        close(correlation, number(&case["cophenetic_correlation"]), 1e-12);
+
+        let found = group_agreement(&merges, &members, OFTEN, 1).unwrap();
+        let both = [
+            (found.adjusted_rand_index, &case["adjusted_rand_index"]),
+            (found.cophenetic_correlation.unwrap(), &case["group_correlation"]),
+        ];
+        for (found, expected) in both {
+            close(found.value, number(&expected["value"]), 1e-12);
+            // Every order is tried where they are few.
+            if let Some(mean) = expected["mean"].as_f64() {
+                close(found.chance.mean, mean, 1e-12);
+                close(found.chance.upper, number(&expected["upper"]), 1e-12);
+                close(found.p_value, number(&expected["p_value"]), 1e-12);
+            } else {
+                assert!(found.chance.mean.abs() < 0.02, "{found:?}");
+                assert!(found.p_value > 0.0 && found.p_value < 0.01, "{found:?}");
+            }
+        }
+        let n_orders = (1..=members.len()).product::<usize>();
+        assert_eq!(found.n_permutations, if members.len() <= 8 { n_orders } else { 4_000 });
+        assert_eq!(found, group_agreement(&merges, &members, OFTEN, 1).unwrap(), "seeded");
+    }
+}
+
+#[test]
+fn groups_that_say_nothing_have_no_correlation() {
+    let merges = ward(array![[0.0], [1.0], [5.0]].view()).unwrap();
+    for members in [[0, 0, 0], [0, 1, 2]] {
+        let found = group_agreement(&merges, &members, OFTEN, 0).unwrap();
+        assert_eq!((found.cophenetic_correlation, found.adjusted_rand_index.p_value), (None, 1.0), "{members:?}");
+    }
+    let equal = ward(Array2::zeros((4, 2)).view()).unwrap();
+    assert_eq!(group_agreement(&equal, &[0, 0, 1, 1], OFTEN, 0).unwrap().cophenetic_correlation, None);
+    assert_eq!(cophenetic_correlation(&equal, Array2::zeros((4, 2)).view()), None);
+    assert_eq!(group_agreement(&[], &[], OFTEN, 0), None);
+    let pair = array![[0.0], [1.0]];
+    assert_eq!(cophenetic_correlation(&ward(pair.view()).unwrap(), pair.view()), None);
 }
 
 proptest! {

@@ -21,6 +21,7 @@ fn request(attack: AttackOptions) -> ComparisonRequest {
         confidence,
         cluster_by: TaskMatrix::Alpha1,
         n_groups: 2,
+        known_groups: Vec::new(),
     }
 }
 
@@ -93,6 +94,37 @@ fn tasks_are_ordered_and_grouped() {
     // Those that share the reference's digits, and those that do not.
     assert_eq!(found.groups, [0, 0, 1, 1], "{:?}", found.merges);
     assert_eq!(found.models[3].name, "digits-0");
+}
+
+#[test]
+fn known_groups_are_held_against_the_clustering() {
+    let group =
+        |name: &str, models: [&str; 2]| TaskGroup { name: name.to_owned(), models: models.map(str::to_owned).into() };
+    let asked =
+        |known_groups| ComparisonRequest { n_groups: 0, known_groups, ..request(attack(AttackMethod::Virtual)) };
+    let found = compare(
+        &bundled(),
+        &asked(vec![
+            group("its digits", ["digits-reference", "digits-100"]),
+            group("others", ["digits-0", "digits-25"]),
+        ]),
+    );
+    let agreement = found.group_agreement.unwrap();
+    // As many clusters as known groups, without saying so.
+    assert_eq!((&found.groups, &agreement.clusters), (&vec![0, 0, 1, 1], &vec![0, 0, 1, 1]));
+    // A third of the orders of four models keep two pairs together.
+    let index = agreement.adjusted_rand_index;
+    assert_eq!((index.value, agreement.n_permutations), (1.0, 24));
+    assert!((index.p_value - 1.0 / 3.0).abs() < 1e-12 && index.chance.mean.abs() < 1e-12, "{index:?}");
+    assert!(agreement.cophenetic_correlation.unwrap().value > 0.5);
+    assert!(found.cophenetic_correlation.unwrap() > 0.5);
+
+    let other = compare(
+        &bundled(),
+        &asked(vec![group("a", ["digits-reference", "digits-0"]), group("b", ["digits-100", "digits-25"])]),
+    );
+    assert!(other.group_agreement.unwrap().adjusted_rand_index.value < 0.0);
+    assert_eq!(compare(&bundled(), &asked(Vec::new())).group_agreement, None);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use transferscore::{
     cancel::Cancel,
     error::{Error, Reason, Result},
     scoring::{Scoring, types::*},
+    stats::{AgainstChance, GroupAgreement},
     transport::server::{Gauges, Server, ServerError, ServerSettings},
 };
 
@@ -327,6 +328,18 @@ fn comparison(request: &ComparisonRequest) -> TaskComparison {
             .collect(),
         groups: vec![0; k],
         cluster_by: request.cluster_by,
+        cophenetic_correlation: Some(0.75),
+        known_groups: request.known_groups.clone(),
+        group_agreement: (!request.known_groups.is_empty()).then(|| {
+            let chance = ShuffledNull { mean: 0.0, upper: 0.5 };
+            let against = |value: f64| AgainstChance { value, chance, p_value: 0.25 };
+            GroupAgreement {
+                clusters: (0..k).map(|index| index % 2).collect(),
+                adjusted_rand_index: against(0.625),
+                cophenetic_correlation: Some(against(0.875)),
+                n_permutations: 6,
+            }
+        }),
         dataset: provenance.dataset,
         probe_digest: provenance.probe_digest,
         n_samples: provenance.n_samples,
