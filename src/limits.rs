@@ -33,6 +33,28 @@ pub const DATASET_BYTES: u64 = 4 << 30;
 pub const DATASET_UNPACKED_BYTES: u64 = 8 << 30;
 /// Datasets kept in memory, in bytes; least recently used first out.
 pub const DATASET_CACHE_BYTES: u64 = 8 << 30;
+/// Decoded samples of datasets of files kept in memory, in bytes; least recently used first out.
+pub const DECODED_CACHE_BYTES: u64 = 4 << 30;
+/// Most files of a dataset, and most entries of one of its folders.
+pub const DATASET_FILES: usize = 1 << 21;
+/// Deepest nesting of a dataset's folders.
+pub const DATASET_NESTING: usize = 4;
+/// Entries of a folder that are looked at to recognise a dataset.
+pub const GLANCED_ENTRIES: usize = 1_000;
+/// Largest file of labels, attributes or class names, in bytes.
+pub const LABEL_FILE_BYTES: u64 = 256 << 20;
+/// Longest name of a label, a class or a path in a dataset's manifest, in bytes.
+pub const LABEL_NAME_BYTES: usize = 4_096;
+/// Largest image file, in bytes.
+pub const IMAGE_FILE_BYTES: u64 = 32 << 20;
+/// Largest height or width of an image file.
+pub const IMAGE_SIDE: u32 = 16_384;
+/// Memory to decode an image file, in bytes.
+pub const IMAGE_BYTES: u64 = 256 << 20;
+/// Image files that are in memory together while they are decoded.
+pub const IMAGES_TOGETHER: usize = 64;
+/// Values that a pickle of CIFAR-10 may build, beside its pixels.
+pub const PICKLE_VALUES: usize = 1 << 20;
 /// Largest header of an array in a dataset file, in bytes.
 pub const ARRAY_HEADER_BYTES: usize = 64 << 10;
 /// Most classes: labels are below this.

@@ -18,11 +18,13 @@ pub async fn run(args: DatasetsArgs) -> Result<(), Failure> {
     if as_json {
         return json::print("ListDatasetsResponse", &ListDatasetsResponse { datasets });
     }
-    let mut rows = table::with_columns(["dataset", "samples", "shape", "classes", "target", "remark"]);
+    let mut rows = table::with_columns(["dataset", "format", "samples", "shape", "classes", "target", "remark"]);
     for dataset in datasets {
-        let remark = if dataset.problem.is_empty() { String::new() } else { format!("unusable: {}", dataset.problem) };
+        let remark =
+            if dataset.problem.is_empty() { dataset.summary } else { format!("unusable: {}", dataset.problem) };
         rows.add_row([
             dataset.name,
+            dataset.format,
             dataset.n_samples.to_string(),
             dataset.shape.iter().map(u32::to_string).collect::<Vec<_>>().join("x"),
             dataset.n_classes.to_string(),

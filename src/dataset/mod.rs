@@ -1,35 +1,46 @@
-//! Probe sets: named files on disk, and samples that came with a request.
+//! Probe sets: named files and folders on disk, and samples that came with a request.
 //!
-//! A dataset is a sub-folder or a file of a dataset folder; `FORMATS` tells which. A new format is one file and one
-//! line there. The folders are looked at anew on every call; a [`Dataset`] that is in use stays as it was.
+//! A dataset is a file or a sub-folder of a dataset folder: one that a format recognises, or one with a `dataset.toml`,
+//! which says where it lies and which samples are meant. `formats` has a file and a line for each layout. The folders
+//! are looked at anew on every call; a [`Dataset`] that is in use stays as it was.
 
+mod collection;
+mod formats;
 mod inline;
-mod npy;
-pub mod npz;
+mod manifest;
+mod picture;
+mod place;
+mod resize;
 mod samples;
+mod selection;
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+pub use collection::Collection;
+pub use formats::npz;
 pub use inline::inline;
+pub use resize::resize;
 pub use samples::Dataset;
+
+use collection::Decoded;
+use formats::{BARE, FORMATS, Wanted, format_of};
+use manifest::Manifest;
+use place::{Place, Seen};
 
 use crate::{
     error::{Error, Reason},
     limits,
-    registry::{Listed, Located, Placement, Shelf, ShelfError, Stamp, VersionCache},
+    registry::{Listed, Located, ManifestError, Placement, Shelf, ShelfError, Stamp, VersionCache},
 };
 
-/// A way to store a dataset.
-struct Format {
-    placement: Placement,
-    read: fn(&Located, File) -> Result<Dataset, DatasetError>,
-}
-
-/// Every format, in the order in which they are tried.
-const FORMATS: &[Format] = &[
-    Format { placement: Placement::Bare("npz"), read: npz::read },
-    Format { placement: Placement::InFolder("data.npz"), read: npz::read },
-];
+/// The manifest of a dataset's folder.
+const MANIFEST: &str = "dataset.toml";
 
 /// Why a dataset cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +53,10 @@ pub enum DatasetError {
     MissingArray { file: String, array: &'static str, found: Vec<String> },
     #[error("{file}: array {array:?} {problem}")]
     Array { file: String, array: &'static str, problem: String },
+    #[error("{file} {problem}")]
+    File { file: String, problem: String },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error("{field} {problem}")]
     Inline { field: &'static str, problem: String },
 }
@@ -64,7 +79,10 @@ impl From<DatasetError> for Error {
 #[derive(Debug)]
 pub struct DatasetStore {
     shelf: Shelf,
-    loaded: VersionCache<Stamp, Dataset>,
+    found: VersionCache<Stamp, Collection>,
+    /// By the collection, the number of samples and the seed.
+    decoded: VersionCache<(u64, usize, u64), Decoded>,
+    generation: AtomicU64,
 }
 
 impl DatasetStore {
@@ -73,9 +91,15 @@ impl DatasetStore {
     /// # Errors
     /// A folder that cannot be read, or a name that two files have.
     pub fn open(folders: &[PathBuf]) -> Result<DatasetStore, DatasetError> {
-        let placements = FORMATS.iter().map(|format| format.placement).collect();
+        let bare = BARE.iter().map(|extension| Placement::Bare(extension));
+        let placements = bare.chain([Placement::Folder(is_dataset)]).collect();
         let shelf = Shelf::open("dataset", placements, folders)?;
-        Ok(DatasetStore { shelf, loaded: VersionCache::new(limits::DATASET_CACHE_BYTES) })
+        Ok(DatasetStore {
+            shelf,
+            found: VersionCache::new(limits::DATASET_CACHE_BYTES),
+            decoded: VersionCache::new(limits::DECODED_CACHE_BYTES),
+            generation: AtomicU64::new(0),
+        })
     }
 
     /// Every name, in order, the unusable included.
@@ -83,33 +107,92 @@ impl DatasetStore {
         self.list().into_iter().map(|listed| listed.name).collect()
     }
 
-    /// Every name, in order, with what the folder tells is wrong. [`DatasetStore::get`] tells what is wrong with the
-    /// file.
+    /// Every name, in order, with what the folder tells is wrong. [`DatasetStore::find`] tells what is wrong with the
+    /// files.
     pub fn list(&self) -> Vec<Listed> {
         self.shelf.list()
     }
 
-    /// The present version of a dataset. Reads its file if that is new.
+    /// The present version of a dataset, its samples not yet decoded where they are files of their own.
     ///
     /// # Errors
-    /// No such name, or a file that cannot be read, is too large, or holds no valid probe set.
-    pub fn get(&self, name: &str) -> Result<Arc<Dataset>, DatasetError> {
-        let located = self.shelf.locate(name).inspect_err(|_| self.loaded.forget(name))?;
+    /// No such name, or files that cannot be read, are too large, or hold no valid probe set.
+    pub fn find(&self, name: &str) -> Result<Arc<Collection>, DatasetError> {
+        let located = self.shelf.locate(name).inspect_err(|_| self.found.forget(name))?;
         let stamp = located.stamp()?;
-        if let Some(dataset) = self.loaded.get(name, &stamp) {
-            return Ok(dataset);
+        if let Some(collection) = self.found.get(name, &stamp).filter(|collection| collection.seen.is_current()) {
+            return Ok(collection);
         }
-        let (file, stamp) = located.open(limits::DATASET_BYTES)?;
-        let Some(format) = FORMATS.get(located.placement) else {
-            return Err(ShelfError::Changed { file: located.label }.into());
-        };
-        let read = (format.read)(&located, file);
-        if located.stamp()? != stamp {
+        let mut seen = Seen::default();
+        let read = read(&located, &mut seen);
+        if located.stamp()? != stamp || !seen.is_current() {
             // Whatever was read, or is wrong with it, may be a mixture of two versions.
             return Err(ShelfError::Changed { file: located.label }.into());
         }
-        let dataset = Arc::new(read?);
-        self.loaded.put(name, stamp, &dataset, dataset.bytes());
-        Ok(dataset)
+        let mut collection = read?;
+        collection.seen = seen;
+        collection.generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let collection = Arc::new(collection);
+        self.found.put(name, stamp, &collection, collection.bytes());
+        Ok(collection)
     }
+
+    /// At most `max_samples` samples, drawn as [`Dataset::subset`] draws; 0 means all.
+    ///
+    /// # Errors
+    /// Samples that cannot be read or decoded.
+    pub fn load(&self, collection: &Collection, max_samples: usize, seed: u64) -> Result<Dataset, DatasetError> {
+        if let Some(dataset) = collection.resident() {
+            return Ok(dataset.subset(max_samples, seed));
+        }
+        let is_all = max_samples == 0 || max_samples >= collection.n_samples();
+        let mark = if is_all { (collection.generation, 0, 0) } else { (collection.generation, max_samples, seed) };
+        let name = collection.name();
+        if let Some(decoded) = self.decoded.get(name, &mark).filter(|decoded| decoded.seen.is_current()) {
+            return Ok(decoded.dataset.clone());
+        }
+        let decoded = Arc::new(collection.decode(max_samples, seed)?);
+        self.decoded.put(name, mark, &decoded, decoded.dataset.bytes());
+        Ok(decoded.dataset.clone())
+    }
+
+    /// All samples of the present version of a dataset.
+    ///
+    /// # Errors
+    /// As [`DatasetStore::find`] and [`DatasetStore::load`].
+    pub fn get(&self, name: &str) -> Result<Arc<Dataset>, DatasetError> {
+        Ok(Arc::new(self.load(&*self.find(name)?, 0, 0)?))
+    }
+}
+
+/// Whether a folder holds a dataset.
+fn is_dataset(folder: &Path) -> bool {
+    let place = Place::unnamed(folder);
+    place.join(MANIFEST).exists() || FORMATS.iter().any(|format| (format.recognises)(&place))
+}
+
+/// Reads a dataset as its manifest or its form says.
+fn read(located: &Located, seen: &mut Seen) -> Result<Collection, DatasetError> {
+    let named = Place::named(located);
+    let file = named.join(MANIFEST);
+    let manifest = if named.is_folder() && file.exists() {
+        seen.note(&file)?;
+        Manifest::parse(file.label(), &file.read(limits::MANIFEST_BYTES)?)?
+    } else {
+        Manifest::default()
+    };
+    let place = match &manifest.path {
+        None => named,
+        Some(path) => {
+            let place = named.led_to(path);
+            if !place.exists() {
+                return Err(manifest.wrong("path", format!("is {path:?}, where nothing is; correct it")).into());
+            }
+            place
+        }
+    };
+    let format = format_of(&place, &manifest)?;
+    let name = located.name.as_str();
+    let found = (format.open)(&Wanted { name, place: &place, manifest: &manifest }, seen)?;
+    Collection::new(name, format.name, manifest, found)
 }

@@ -10,6 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest as _, Sha256};
 
+use super::picture::Pixels;
 use crate::{limits, registry::Digest};
 
 /// Samples to measure on. Clones and subsets share the samples' memory.
@@ -20,6 +21,8 @@ pub struct Dataset {
     values: Arc<Values>,
     /// Rows of `values` in use, ascending; `None`: all.
     rows: Option<Vec<usize>>,
+    /// Where the samples stand in the whole dataset, ascending; `None`: these are all.
+    places: Option<Vec<usize>>,
     labels: Option<Vec<u32>>,
     targets: Option<Array2<f32>>,
     n_classes: usize,
@@ -68,7 +71,32 @@ impl Dataset {
             Targets::Values(targets) => (None, Some(targets)),
         };
         let n_classes = labels.iter().flatten().max().map_or(0, |&largest| largest as usize + 1);
-        Dataset { name: name.to_owned(), shape, values: Arc::new(values), rows: None, labels, targets, n_classes }
+        let values = Arc::new(values);
+        Dataset { name: name.to_owned(), shape, values, rows: None, places: None, labels, targets, n_classes }
+    }
+
+    /// Says how many classes the whole dataset has, where the labels do not show it.
+    pub(super) fn with_classes(self, n_classes: usize) -> Dataset {
+        Dataset { n_classes, ..self }
+    }
+
+    /// Says where in the whole dataset the samples stand.
+    pub(super) fn standing_at(self, places: Vec<usize>) -> Dataset {
+        Dataset { places: Some(places), ..self }
+    }
+
+    /// Some rows, in ascending order, as a dataset of their own with labels of its own. Shares the samples' memory.
+    pub(super) fn view(&self, rows: Vec<usize>, labels: Option<Vec<u32>>, n_classes: usize) -> Dataset {
+        Dataset {
+            targets: self.targets.as_ref().map(|targets| targets.select(Axis(0), &rows)),
+            rows: Some(rows.iter().filter_map(|&row| self.stored(row)).collect()),
+            places: None,
+            labels,
+            n_classes,
+            name: self.name.clone(),
+            shape: self.shape.clone(),
+            values: Arc::clone(&self.values),
+        }
     }
 
     /// Empty for inline samples.
@@ -118,7 +146,24 @@ impl Dataset {
 
     /// The place in the whole dataset of a sample of this subset.
     pub fn place(&self, sample: usize) -> usize {
-        self.rows.as_ref().and_then(|rows| rows.get(sample).copied()).unwrap_or(sample)
+        self.places.as_ref().and_then(|places| places.get(sample).copied()).unwrap_or(sample)
+    }
+
+    /// The row of `values` that a sample is.
+    fn stored(&self, sample: usize) -> Option<usize> {
+        match &self.rows {
+            Some(rows) => rows.get(sample).copied(),
+            None => (sample < self.n_samples()).then_some(sample),
+        }
+    }
+
+    /// One sample as it is stored.
+    pub(super) fn sample(&self, sample: usize) -> Option<Pixels> {
+        let row = self.stored(sample)?;
+        Some(match &*self.values {
+            Values::Bytes(values) => Pixels::Bytes(values.row(row).to_vec()),
+            Values::Floats(values) => Pixels::Floats(values.row(row).to_vec()),
+        })
     }
 
     /// Samples of a range as rows, flattened in the order of [`Dataset::shape`]; pixels are 0..1. A range that reaches
@@ -131,11 +176,7 @@ impl Dataset {
     /// Samples by index as rows, flattened in the order of [`Dataset::shape`]; pixels are 0..1. An index past the end
     /// gives no row.
     pub fn samples(&self, indices: &[usize]) -> Array2<f32> {
-        let stored = |&index: &usize| match &self.rows {
-            Some(rows) => rows.get(index).copied(),
-            None => (index < self.n_samples()).then_some(index),
-        };
-        let rows: Vec<usize> = indices.iter().filter_map(stored).collect();
+        let rows: Vec<usize> = indices.iter().filter_map(|&index| self.stored(index)).collect();
         match &*self.values {
             Values::Bytes(values) => values.select(Axis(0), &rows).mapv(pixel),
             Values::Floats(values) => values.select(Axis(0), &rows),
@@ -151,12 +192,12 @@ impl Dataset {
             return self.clone();
         }
         let chosen = draw(n, max_samples, seed);
-        let of_all = |&i: &usize| self.rows.as_ref().map_or(Some(i), |rows| rows.get(i).copied());
         Dataset {
             name: self.name.clone(),
             shape: self.shape.clone(),
             values: Arc::clone(&self.values),
-            rows: Some(chosen.iter().filter_map(of_all).collect()),
+            rows: Some(chosen.iter().filter_map(|&i| self.stored(i)).collect()),
+            places: Some(chosen.iter().map(|&i| self.place(i)).collect()),
             labels: self.labels.as_ref().map(|labels| chosen.iter().filter_map(|&i| labels.get(i).copied()).collect()),
             targets: self.targets.as_ref().map(|targets| targets.select(Axis(0), &chosen)),
             n_classes: self.n_classes,
@@ -233,7 +274,7 @@ fn update_floats(hasher: &mut Sha256, values: ArrayView2<'_, f32>) {
 
 /// `k` of `0..n` without replacement, ascending, each set equally likely (Knuth's selection sampling, TAOCP 3.4.2 S).
 /// Written out, because a library's choice of method may change between versions and would change every subset.
-fn draw(n: usize, k: usize, seed: u64) -> Vec<usize> {
+pub(super) fn draw(n: usize, k: usize, seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(SUBSET_STREAM);
     let mut chosen = Vec::with_capacity(k);

@@ -116,17 +116,12 @@ impl Manifest {
     /// # Errors
     /// Text that is no TOML, keys that are not known, values out of range.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::NotText { file: file.to_owned() })?;
-        let raw: RawManifest = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = 1 + bytes.iter().take(start).filter(|&&byte| byte == b'\n').count();
-            ManifestError::Syntax { file: file.to_owned(), line, message: error.message().to_owned() }
-        })?;
+        let raw: RawManifest = parse_toml(file, bytes)?;
         let wrong = |key, problem: String| ManifestError::Value { file: file.to_owned(), key, problem };
         Ok(Manifest {
             summary: one_line(raw.summary).map_err(|problem| wrong("summary", problem))?,
             input: InputManifest {
-                size: raw.input.size.map(size).transpose().map_err(|problem| wrong("input.size", problem))?,
+                size: raw.input.size.map(picture_size).transpose().map_err(|problem| wrong("input.size", problem))?,
                 normalisation: normalisation(raw.input.mean, raw.input.std)
                     .map_err(|(key, problem)| wrong(key, problem))?,
                 layout: raw.input.layout,
@@ -182,14 +177,35 @@ impl Manifest {
     }
 }
 
-fn one_line(summary: String) -> Result<String, String> {
+/// Reads a manifest's keys as they stand. `file` names it in messages.
+///
+/// # Errors
+/// Text that is no TOML, keys that are not known, values of another type.
+pub fn parse_toml<T: serde::de::DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, ManifestError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::NotText { file: file.to_owned() })?;
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = 1 + bytes.iter().take(start).filter(|&&byte| byte == b'\n').count();
+        ManifestError::Syntax { file: file.to_owned(), line, message: error.message().to_owned() }
+    })
+}
+
+/// A summary, which is one line.
+///
+/// # Errors
+/// A clause that says what mends it.
+pub fn one_line(summary: String) -> Result<String, String> {
     if summary.chars().any(char::is_control) {
         return Err("has line breaks or other control characters; write one line".to_owned());
     }
     Ok(summary)
 }
 
-fn size(size: Vec<i64>) -> Result<[usize; 2], String> {
+/// Height and width in pixels.
+///
+/// # Errors
+/// A clause that says what mends it.
+pub fn picture_size(size: Vec<i64>) -> Result<[usize; 2], String> {
     let sides: Vec<usize> = size
         .iter()
         .filter_map(|&side| usize::try_from(side).ok().filter(|side| (1..=MOST_PIXELS).contains(side)))

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use cache::VersionCache;
 pub use manifest::{Features, InputManifest, Layout, Manifest, ManifestError, Normalisation, OutputManifest};
+pub(crate) use manifest::{one_line, parse_toml, picture_size};
 pub use name::{Name, NameError, close_names};
 pub use shelf::{Listed, Located, Placement, Shelf, ShelfError, Stamp};
 pub use snapshot::{Digest, Snapshot};

@@ -15,12 +15,14 @@ use super::name::{Name, NameError, close_names};
 use crate::limits;
 
 /// Where a named thing's file lies in a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Placement {
     /// `<name>/<file>`.
     InFolder(&'static str),
     /// `<name>.<extension>`.
     Bare(&'static str),
+    /// `<name>/`, where the function says that the folder is one of these things.
+    Folder(fn(&Path) -> bool),
 }
 
 impl Placement {
@@ -29,6 +31,16 @@ impl Placement {
         match self {
             Placement::InFolder(file) => Path::new(name.as_str()).join(file),
             Placement::Bare(extension) => PathBuf::from(format!("{name}.{extension}")),
+            Placement::Folder(_) => PathBuf::from(name.as_str()),
+        }
+    }
+
+    /// Whether such a thing lies at its path.
+    fn is_at(self, path: &Path) -> bool {
+        match self {
+            // `symlink_metadata`, so that a link that leads nowhere or outside is told with its problem.
+            Placement::InFolder(_) | Placement::Bare(_) => fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir()),
+            Placement::Folder(is_one) => path.is_dir() && is_one(path),
         }
     }
 
@@ -41,8 +53,14 @@ impl Placement {
                 Some(entry.file_name()?.to_string_lossy().into_owned())
             }
             Placement::Bare(extension) => {
-                let is_file = !entry.is_dir() && entry.extension()? == extension;
-                is_file.then(|| entry.file_stem().map(|stem| stem.to_string_lossy().into_owned())).flatten()
+                let name = entry.file_name()?.to_string_lossy();
+                let stem = name.strip_suffix(extension)?.strip_suffix('.').filter(|stem| !stem.is_empty())?;
+                (!entry.is_dir()).then(|| stem.to_owned())
+            }
+            Placement::Folder(_) => {
+                let name = entry.file_name()?.to_string_lossy();
+                // Hidden folders are not even looked into.
+                (!name.starts_with('.') && self.is_at(entry)).then(|| name.into_owned())
             }
         }
     }
@@ -93,7 +111,27 @@ pub struct Stamp {
     inode: u64,
 }
 
-/// A named file, found and confined to its folder.
+impl Stamp {
+    /// The version of the file or folder that is at a real path now. A folder's changes when entries come or go.
+    ///
+    /// # Errors
+    /// A file that cannot be looked at.
+    pub fn of(path: &Path) -> io::Result<Stamp> {
+        Ok(Stamp::from(path, &fs::metadata(path)?))
+    }
+
+    /// Whether the file is still as it was.
+    pub fn is_current(&self) -> bool {
+        Stamp::of(&self.path).is_ok_and(|now| now == *self)
+    }
+
+    fn from(path: &Path, metadata: &fs::Metadata) -> Stamp {
+        let modified = metadata.modified().ok();
+        Stamp { path: path.to_owned(), bytes: metadata.len(), modified, inode: inode(metadata) }
+    }
+}
+
+/// A named file or folder, found and confined to its folder.
 #[derive(Clone, Debug)]
 pub struct Located {
     pub name: Name,
@@ -173,8 +211,7 @@ impl Shelf {
             self.placements.iter().enumerate().filter_map(move |(placement, rule)| {
                 let relative = rule.path(name);
                 let path = folder.join(&relative);
-                let exists = fs::symlink_metadata(&path).is_ok_and(|m| !m.is_dir());
-                exists.then_some((folder, placement, relative, path))
+                rule.is_at(&path).then_some((folder, placement, relative, path))
             })
         });
         let Some((folder, placement, relative, path)) = matches.next() else {
@@ -228,6 +265,11 @@ impl Shelf {
 }
 
 impl Located {
+    /// Real path of the folder that the name was found in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A file beside this one, or `None` where there is none.
     ///
     /// # Errors
@@ -248,8 +290,7 @@ impl Located {
     /// # Errors
     /// A file that cannot be looked at.
     pub fn stamp(&self) -> Result<Stamp, ShelfError> {
-        let metadata = fs::metadata(&self.path).map_err(|source| self.unreadable(source))?;
-        Ok(self.stamp_of(&metadata))
+        Stamp::of(&self.path).map_err(|source| self.unreadable(source))
     }
 
     /// Opens the file for reading.
@@ -266,7 +307,7 @@ impl Located {
         if metadata.len() > limit {
             return Err(ShelfError::TooLarge { file: self.label.clone(), bytes: metadata.len(), limit });
         }
-        Ok((file, self.stamp_of(&metadata)))
+        Ok((file, Stamp::from(&self.path, &metadata)))
     }
 
     /// Reads the whole file, at most `limit` bytes.
@@ -286,15 +327,6 @@ impl Located {
 
     fn unreadable(&self, source: io::Error) -> ShelfError {
         ShelfError::Unreadable { file: self.label.clone(), source }
-    }
-
-    fn stamp_of(&self, metadata: &fs::Metadata) -> Stamp {
-        Stamp {
-            path: self.path.clone(),
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-            inode: inode(metadata),
-        }
     }
 }
 

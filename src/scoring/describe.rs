@@ -1,7 +1,7 @@
 //! What is told about models without running them.
 
 use crate::{
-    dataset::Dataset,
+    dataset::Collection,
     error::{Error, Reason, Result},
     gradient::{self, Graph, Port},
     registry::{Features, Snapshot},
@@ -126,18 +126,22 @@ fn tensor(port: &Port) -> TensorDescription {
 }
 
 /// Describes a dataset.
-pub fn dataset(dataset: &Dataset) -> DatasetDescription {
+pub fn dataset(dataset: &Collection) -> DatasetDescription {
     DatasetDescription {
         name: dataset.name().to_owned(),
         n_samples: dataset.n_samples(),
         shape: dataset.shape().to_vec(),
         n_classes: dataset.n_classes(),
         target_size: dataset.target_size(),
+        format: dataset.format().to_owned(),
+        classes: dataset.classes().to_vec(),
+        summary: dataset.summary().to_owned(),
+        licence: dataset.licence().to_owned(),
         problem: String::new(),
     }
 }
 
 /// A dataset that cannot be read.
 pub fn unusable_dataset(name: String, problem: String) -> DatasetDescription {
-    DatasetDescription { name, n_samples: 0, shape: Vec::new(), n_classes: 0, target_size: 0, problem }
+    DatasetDescription { name, problem, ..DatasetDescription::default() }
 }

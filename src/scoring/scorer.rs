@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     cancel::Cancel,
-    dataset::{self, Dataset, DatasetStore},
+    dataset::{self, Collection, Dataset, DatasetStore},
     error::{Error, Reason, Result},
     limits,
     registry::{Registry, Snapshot, VersionCache},
@@ -56,6 +56,12 @@ pub struct Scorer {
     networks: VersionCache<NetworkMark, Network>,
     /// By what they were computed from.
     answers: VersionCache<(), PairScores>,
+}
+
+/// A probe set before its samples are drawn.
+enum Whole {
+    Stored(Arc<Collection>),
+    Sent(Dataset),
 }
 
 impl Scorer {
@@ -118,23 +124,33 @@ impl Scorer {
         fewest: usize,
         seed: u64,
     ) -> Result<(Dataset, Vec<DroppedSamples>)> {
+        let at_fault = |cause| Error::from(cause).at("dataset");
         let whole = match probe {
-            Probe::Dataset(name) => {
-                Dataset::clone(&*self.datasets.get(name).map_err(|e| Error::from(e).at("dataset"))?)
+            Probe::Dataset(name) => Whole::Stored(self.datasets.find(name).map_err(at_fault)?),
+            Probe::Inline(inline) => {
+                Whole::Sent(dataset::inline(&inline.shape, inline.samples.clone(), &inline.labels)?)
             }
-            Probe::Inline(inline) => dataset::inline(&inline.shape, inline.samples.clone(), &inline.labels)?,
         };
-        let asked = if max_samples == 0 { whole.n_samples() } else { max_samples };
-        let kept = asked.min(self.config.sample_limit).min(whole.n_samples());
+        let n_samples = match &whole {
+            Whole::Stored(collection) => collection.n_samples(),
+            Whole::Sent(samples) => samples.n_samples(),
+        };
+        let asked = if max_samples == 0 { n_samples } else { max_samples };
+        let kept = asked.min(self.config.sample_limit).min(n_samples);
         if kept < fewest {
             let message = format!("{kept} samples are too few for an interval; give {fewest} or more");
             let field = if max_samples == 0 { "dataset" } else { "max_samples" };
             return Err(Error::new(Reason::ProbeMismatch, message).at(field));
         }
-        let count = whole.n_samples() - kept;
+        let count = n_samples - kept;
         let reason = if asked > self.config.sample_limit { "over the server's limit" } else { "over max_samples" };
         let dropped = (count > 0).then(|| DroppedSamples { reason: reason.to_owned(), count });
-        Ok((whole.subset(kept, seed), dropped.into_iter().collect()))
+        let samples = match whole {
+            // Only the samples in use are decoded.
+            Whole::Stored(collection) => self.datasets.load(&collection, kept, seed).map_err(at_fault)?,
+            Whole::Sent(samples) => samples.subset(kept, seed),
+        };
+        Ok((samples, dropped.into_iter().collect()))
     }
 
     /// The sources of a request. Models that the request does not name and that do not fit are skipped.
@@ -374,7 +390,7 @@ impl Scoring for Scorer {
         self.datasets
             .names()
             .into_iter()
-            .map(|name| match self.datasets.get(&name) {
+            .map(|name| match self.datasets.find(&name) {
                 Ok(dataset) => describe::dataset(&dataset),
                 Err(cause) => describe::unusable_dataset(name, cause.to_string()),
             })
@@ -382,7 +398,7 @@ impl Scoring for Scorer {
     }
 
     fn dataset(&self, name: &str) -> Result<DatasetDescription> {
-        let dataset = self.datasets.get(name).map_err(|cause| Error::from(cause).at("name"))?;
+        let dataset = self.datasets.find(name).map_err(|cause| Error::from(cause).at("name"))?;
         Ok(describe::dataset(&dataset))
     }
 }

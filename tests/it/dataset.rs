@@ -1,5 +1,8 @@
 //! Probe sets: what is read from archives that NumPy, other writers and ill-wishers make, subsets, digests, versions.
 
+mod manifest;
+mod resize;
+
 use std::{
     fs,
     io::{Cursor, Write as _},
@@ -429,8 +432,8 @@ fn datasets_are_named_reloaded_and_confined_as_models_are() {
     assert_eq!(store.names(), ["bare", "broken", "folder"]);
     assert_eq!(store.get("folder").unwrap().n_samples(), 2);
 
-    let old = store.get("bare").unwrap();
-    assert!(Arc::ptr_eq(&old, &store.get("bare").unwrap()), "an unchanged file is read again");
+    let old = store.find("bare").unwrap();
+    assert!(Arc::ptr_eq(&old, &store.find("bare").unwrap()), "an unchanged file is read again");
     fs::write(at("bare.npz"), npz(&[("x", vectors(4, 9))])).unwrap();
     assert_eq!((store.get("bare").unwrap().n_samples(), old.n_samples()), (4, 3));
 

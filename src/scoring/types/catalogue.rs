@@ -63,14 +63,20 @@ pub struct GradientRequest {
     pub float32: bool,
 }
 
-/// A dataset as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A dataset as it is listed. The default knows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetDescription {
     pub name: String,
     pub n_samples: usize,
     pub shape: Vec<usize>,
     pub n_classes: usize,
     pub target_size: usize,
+    /// How it is stored: "npz", "images", …
+    pub format: String,
+    /// Names in order of their numbers; may be empty.
+    pub classes: Vec<String>,
+    pub summary: String,
+    pub licence: String,
     /// Empty for a usable dataset.
     pub problem: String,
 }

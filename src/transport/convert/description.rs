@@ -71,5 +71,9 @@ pub fn dataset(dataset: DatasetDescription) -> proto::Dataset {
         n_classes: count(dataset.n_classes),
         target_size: count(dataset.target_size),
         problem: dataset.problem,
+        format: dataset.format,
+        classes: dataset.classes,
+        summary: dataset.summary,
+        licence: dataset.licence,
     }
 }

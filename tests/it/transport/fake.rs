@@ -469,7 +469,8 @@ fn dataset(name: &str) -> DatasetDescription {
         shape: vec![1, 8, 8],
         n_classes: 4,
         target_size: 0,
-        problem: String::new(),
+        format: "npz".to_owned(),
+        ..DatasetDescription::default()
     }
 }
 

@@ -25,23 +25,42 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use zip::{ZipArchive, result::ZipError};
 
 use super::{
-    DatasetError,
+    Wanted,
     npy::{Element, Header, NpyError},
-    samples::{Dataset, Targets, Values, check_labels, check_values},
 };
-use crate::{limits, registry::Located};
+use crate::{
+    dataset::{
+        DatasetError,
+        collection::Found,
+        place::{Place, Seen},
+        samples::{Dataset, Targets, Values, check_labels, check_values},
+    },
+    limits,
+};
 
 /// Most names of arrays that a message lists.
 const LISTED_ARRAYS: usize = 10;
 
-/// Reads a dataset.
+/// The file of an archive in a folder of its own.
+const FILE: &str = "data.npz";
+
+/// An `.npz` file, or a folder with a `data.npz`.
+pub fn recognises(place: &Place) -> bool {
+    place.has_extension("npz") || place.join(FILE).is_file()
+}
+
+/// Reads a dataset, samples and all: an archive gives none of them alone.
 ///
 /// # Errors
 /// A file that is damaged, too large, or not laid out as above.
-pub fn read(located: &Located, file: File) -> Result<Dataset, DatasetError> {
-    let label = located.label.as_str();
-    let archive = Archive::open(label, file)?;
-    read_arrays(located.name.as_str(), archive)
+pub fn open(wanted: &Wanted<'_>, seen: &mut Seen) -> Result<Found, DatasetError> {
+    wanted.manifest.part_of(&[])?;
+    wanted.manifest.no_label()?;
+    let place = if wanted.place.is_folder() { wanted.place.join(FILE) } else { wanted.place.clone() };
+    seen.note(&place)?;
+    let (file, _) = place.open(limits::DATASET_BYTES)?;
+    let archive = Archive::open(place.label(), file)?;
+    Ok(Found::in_memory(read_arrays(wanted.name, archive)?))
 }
 
 /// All arrays of an archive by name, as double precision numbers.
