@@ -1,6 +1,6 @@
 //! GBC (Pándy et al. 2022): how much the classes overlap, each taken for a Gaussian with a diagonal covariance.
 
-use ndarray::{Array1, Array2, ArrayView1, Axis, parallel::prelude::*};
+use ndarray::{Array1, Array2, ArrayView1, Axis, Zip, parallel::prelude::*};
 
 use super::Task;
 use crate::knowledge::{Classes, Error, Score};
@@ -32,26 +32,41 @@ fn moments(task: &Task<'_>, classes: &Classes) -> Result<(Array2<f64>, Array2<f6
     let features = task.features();
     let n = features.nrows() as f64;
     let centre = features.sum_axis(Axis(0)) / n;
+    // Each class alone, so that classes can be shared out: sums of deviations, of their squares from the class's own mean, and of
+    // their squares from the common one.
+    let of_classes: Vec<[Array1<f64>; 3]> = classes
+        .members()
+        .into_par_iter()
+        .map(|members| {
+            let mut mean = Array1::<f64>::zeros(features.ncols());
+            for &sample in &members {
+                Zip::from(&mut mean)
+                    .and(features.row(sample))
+                    .and(&centre)
+                    .for_each(|mean, x, centre| *mean += x - centre);
+            }
+            mean /= members.len() as f64;
+            let (mut squares, mut total) = (Array1::zeros(mean.len()), Array1::zeros(mean.len()));
+            for &sample in &members {
+                let entries = features.row(sample).into_iter().zip(&centre).zip(&mean);
+                for (((&x, &centre), &mean), (square, total)) in entries.zip(squares.iter_mut().zip(&mut total)) {
+                    let deviation = x - centre;
+                    *square += (deviation - mean) * (deviation - mean);
+                    *total += deviation * deviation;
+                }
+            }
+            [mean, squares / members.len() as f64, total]
+        })
+        .collect();
     let mut total = Array1::<f64>::zeros(features.ncols());
-    let mut sums = Array2::<f64>::zeros((classes.count(), features.ncols()));
-    let mut squares = sums.clone();
-    for (row, &class) in features.rows().into_iter().zip(classes.of_samples()) {
-        let deviation = &row - &centre;
-        let mut sum = sums.row_mut(class);
-        sum += &deviation;
+    let mut means = Array2::<f64>::zeros((classes.count(), features.ncols()));
+    let mut variances = means.clone();
+    let rows = means.rows_mut().into_iter().zip(variances.rows_mut());
+    for ((mut to_mean, mut to_variance), [mean, variance, of_class]) in rows.zip(&of_classes) {
+        to_mean.assign(mean);
+        to_variance.assign(variance);
+        total += of_class;
     }
-    let sizes = Array1::from_iter(classes.sizes().iter().map(|&size| size as f64)).insert_axis(Axis(1));
-    let means = sums / &sizes;
-    for (row, &class) in features.rows().into_iter().zip(classes.of_samples()) {
-        let mean = means.row(class);
-        let entries = row.iter().zip(&centre).zip(mean).zip(squares.row_mut(class)).zip(&mut total);
-        for ((((&x, &centre), &mean), square), total) in entries {
-            let deviation = x - centre;
-            *square += (deviation - mean) * (deviation - mean);
-            *total += deviation * deviation;
-        }
-    }
-    let variances = squares / &sizes;
     total /= n;
     let size = features.fold(0.0_f64, |size, x| size.max(x.abs()));
     let varying: Vec<usize> =

@@ -23,6 +23,8 @@ const TOLERANCE: f64 = 1e-3;
 const STEPS: usize = 20;
 /// Added to every variance, as a share of the mean variance.
 const VARIANCE_FLOOR: f64 = 1e-6;
+/// Logarithm of a share that rounding swallows: of 500 components all together stay below 1e-17.
+const NEGLIGIBLE: f64 = -46.0;
 /// Rows that are worked on together.
 const BLOCK: usize = 1_024;
 
@@ -89,8 +91,14 @@ impl Mixture {
     pub fn fitted(self, points: ArrayView2<'_, f64>, variance_floor: f64, tolerance: f64, steps: usize) -> Self {
         let (mut mixture, mut before) = (self, f64::NEG_INFINITY);
         for _ in 0..steps {
-            let (posterior, likelihood) = mixture.posterior(points);
-            mixture = Mixture::of_posterior(points, posterior.view(), variance_floor);
+            let expectation = mixture.expectation();
+            let sums = over_blocks(points, |block, _| {
+                let (posterior, likelihood) = expectation.of(block);
+                Moments { likelihood, ..Moments::of(block, posterior.view()) }
+            });
+            let sums = sums.into_iter().reduce(Moments::plus).unwrap_or_default();
+            let likelihood = sums.likelihood / points.nrows() as f64;
+            mixture = sums.mixture(variance_floor);
             if (likelihood - before).abs() < tolerance {
                 break;
             }
@@ -101,9 +109,17 @@ impl Mixture {
 
     /// The probability of each component given each of the points (N, q): (N, K); and the mean log likelihood of a point.
     pub fn posterior(&self, points: ArrayView2<'_, f64>) -> (Array2<f64>, f64) {
+        let expectation = self.expectation();
+        let blocks = over_blocks(points, |block, _| expectation.of(block));
+        let sum: f64 = blocks.iter().map(|(_, sum)| sum).sum();
+        let views: Vec<_> = blocks.iter().map(|(block, _)| block.view()).collect();
         let n = points.nrows();
-        let q = points.ncols() as f64;
-        // −½ Σ (x − μ)²/σ² as a product: x² and x against −1/2σ² and μ/σ².
+        let posterior = concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((n, self.weights.len())));
+        (posterior, sum / n as f64)
+    }
+
+    fn expectation(&self) -> Expectation {
+        let q = self.means.ncols() as f64;
         let precisions = self.variances.mapv(f64::recip);
         let scaled = &self.means * &precisions;
         let constants: Array1<f64> = Zip::from(&self.weights)
@@ -114,45 +130,75 @@ impl Mixture {
                 let length: f64 = mean.iter().zip(variances).map(|(mean, variance)| mean * mean / variance).sum();
                 weight.ln() - 0.5 * (spread + length + q * std::f64::consts::TAU.ln())
             });
-        let factors = beside((&precisions * -0.5).view(), scaled.view());
-        let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
-        let blocks: Vec<(Array2<f64>, f64)> = starts
-            .par_iter()
-            .map(|&start| {
-                let block = points.slice(s![start..(start + BLOCK).min(n), ..]);
-                let mut logarithms =
-                    product(beside(block.mapv(|x| x * x).view(), block).view(), factors.t()) + &constants;
-                let mut sum = 0.0;
-                for row in logarithms.rows_mut() {
-                    sum += normalise(row);
-                }
-                (logarithms, sum)
-            })
-            .collect();
-        let sum: f64 = blocks.iter().map(|(_, sum)| sum).sum();
-        let views: Vec<_> = blocks.iter().map(|(block, _)| block.view()).collect();
-        let posterior = concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((n, self.weights.len())));
-        (posterior, sum / n as f64)
+        Expectation { factors: beside((&precisions * -0.5).view(), scaled.view()), constants }
     }
 
     /// The likeliest mixture, given the probability of each component for each of the points.
     fn of_posterior(points: ArrayView2<'_, f64>, posterior: ArrayView2<'_, f64>, variance_floor: f64) -> Self {
-        let n = points.nrows();
-        let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
-        let sums: Vec<Array2<f64>> = starts
-            .par_iter()
-            .map(|&start| {
-                let rows = s![start..(start + BLOCK).min(n), ..];
-                let block = points.slice(rows);
-                product(posterior.slice(rows).t(), beside(block.mapv(|x| x * x).view(), block).view())
-            })
-            .collect();
-        let sums = sums.into_iter().reduce(|sum, block| sum + block).unwrap_or_default();
+        let sums = over_blocks(points, |block, start| {
+            Moments::of(block, posterior.slice(s![start..start + block.nrows(), ..]))
+        });
+        sums.into_iter().reduce(Moments::plus).unwrap_or_default().mixture(variance_floor)
+    }
+}
+
+/// Does something with each block of points and the place of its first, side by side; results in the order of the blocks.
+fn over_blocks<T: Send>(points: ArrayView2<'_, f64>, act: impl Fn(ArrayView2<'_, f64>, usize) -> T + Sync) -> Vec<T> {
+    let n = points.nrows();
+    let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
+    starts.into_par_iter().map(|start| act(points.slice(s![start..(start + BLOCK).min(n), ..]), start)).collect()
+}
+
+/// The logarithm of each component's density as a product: −½ Σ (x − μ)²/σ² is x² and x against −1/2σ² and μ/σ².
+struct Expectation {
+    /// (K, 2q).
+    factors: Array2<f64>,
+    /// (K).
+    constants: Array1<f64>,
+}
+
+impl Expectation {
+    /// The probability of each component given each point of a block, and the sum of the points' log likelihoods.
+    fn of(&self, block: ArrayView2<'_, f64>) -> (Array2<f64>, f64) {
+        let squares_and_points = beside(block.mapv(|x| x * x).view(), block);
+        let mut logarithms = product(squares_and_points.view(), self.factors.t()) + &self.constants;
+        let sum = logarithms.rows_mut().into_iter().map(normalise).sum();
+        (logarithms, sum)
+    }
+}
+
+/// Sums over points that a mixture is made of.
+#[derive(Clone, Debug, Default)]
+struct Moments {
+    /// Of each component's probabilities, (K).
+    sizes: Array1<f64>,
+    /// Of squares and points by these weights, (K, 2q).
+    sums: Array2<f64>,
+    /// Of log likelihoods.
+    likelihood: f64,
+}
+
+impl Moments {
+    fn of(block: ArrayView2<'_, f64>, posterior: ArrayView2<'_, f64>) -> Self {
+        let squares_and_points = beside(block.mapv(|x| x * x).view(), block);
+        let sums = product(posterior.t(), squares_and_points.view());
+        Moments { sizes: posterior.sum_axis(Axis(0)), sums, likelihood: 0.0 }
+    }
+
+    fn plus(mut self, other: Moments) -> Self {
+        self.sizes += &other.sizes;
+        self.sums += &other.sums;
+        self.likelihood += other.likelihood;
+        self
+    }
+
+    fn mixture(self, variance_floor: f64) -> Mixture {
         // scikit-learn's guard against components that no point belongs to.
-        let sizes = posterior.sum_axis(Axis(0)) + 10.0 * f64::EPSILON;
-        let moments = sums / sizes.view().insert_axis(Axis(1));
-        let means = moments.slice(s![.., points.ncols()..]).to_owned();
-        let squares = moments.slice(s![.., ..points.ncols()]);
+        let sizes = self.sizes + 10.0 * f64::EPSILON;
+        let moments = self.sums / sizes.view().insert_axis(Axis(1));
+        let q = moments.ncols() / 2;
+        let means = moments.slice(s![.., q..]).to_owned();
+        let squares = moments.slice(s![.., ..q]);
         let variances = (&squares - &(&means * &means)).mapv(|variance| variance.max(0.0) + variance_floor);
         let total = sizes.sum();
         Mixture { weights: sizes / total, means, variances }
@@ -162,7 +208,8 @@ impl Mixture {
 /// Turns logarithms into shares that sum to 1; the logarithm of what they summed to.
 fn normalise(mut row: ndarray::ArrayViewMut1<'_, f64>) -> f64 {
     let largest = row.fold(f64::NEG_INFINITY, |largest, &x| largest.max(x));
-    row.mapv_inplace(|x| (x - largest).exp());
+    // Most are too small to matter beside the largest, and need no exponential.
+    row.mapv_inplace(|x| if x - largest < NEGLIGIBLE { 0.0 } else { (x - largest).exp() });
     let sum = row.sum();
     row /= sum;
     largest + sum.ln()
