@@ -53,8 +53,8 @@ pub const IMAGE_SIDE: u32 = 16_384;
 pub const IMAGE_BYTES: u64 = 256 << 20;
 /// Image files that are in memory together while they are decoded.
 pub const IMAGES_TOGETHER: usize = 64;
-/// Values that a pickle of CIFAR-10 may build, beside its pixels.
-pub const PICKLE_VALUES: usize = 1 << 20;
+/// Most operations of a pickle: one of CIFAR-10 has some forty thousand.
+pub const PICKLE_OPERATIONS: usize = 1 << 20;
 /// Largest header of an array in a dataset file, in bytes.
 pub const ARRAY_HEADER_BYTES: usize = 64 << 10;
 /// Most classes: labels are below this.

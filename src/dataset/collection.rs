@@ -287,8 +287,8 @@ impl Collection {
         }
         let limit = limits::DATASET_UNPACKED_BYTES;
         let problem = format!(
-            "{n} samples of shape {:?} take {bytes} bytes, more than the {limit} allowed; take fewer with max_samples, or \
-             set size in dataset.toml",
+            "{n} samples of shape {:?} take {bytes} bytes, more than the {limit} allowed; take fewer with max_samples, \
+             or set size in dataset.toml",
             self.shape
         );
         Err(DatasetError::File { file: self.name.clone(), problem })
@@ -305,7 +305,8 @@ impl Collection {
         for together in rows.chunks(limits::IMAGES_TOGETHER) {
             let mut raw = Vec::with_capacity(together.len());
             for &row in together {
-                files.files(row).iter().try_for_each(|file| seen.note(file))?;
+                // One that is missing is told, with its row, when it is read.
+                files.files(row).iter().filter(|file| file.exists()).try_for_each(|file| seen.note(file))?;
                 raw.push((row, files.sample(row)?, files.target(row)?));
             }
             // What is wrong is told of the first sample in order, whichever was decoded first.
@@ -371,7 +372,7 @@ impl Collection {
         if picture.shape[0] != channels || (self.size.is_none() && picture.size() != [height, width]) {
             return Err(wrong(other_size(&picture.shape, &shape)));
         }
-        Ok(picture.as_target([height, width], is_names))
+        Ok(picture.into_target([height, width], is_names))
     }
 
     fn lacks(&self, row: usize, what: &str) -> DatasetError {

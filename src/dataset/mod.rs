@@ -4,6 +4,7 @@
 //! which says where it lies and which samples are meant. `formats` has a file and a line for each layout. The folders
 //! are looked at anew on every call; a [`Dataset`] that is in use stays as it was.
 
+mod archive;
 mod collection;
 mod formats;
 mod inline;

@@ -77,7 +77,7 @@ impl Picture {
     }
 
     /// Values 0..1 at a size, as a dense target; `is_names` where they are not to be mixed.
-    pub fn as_target(self, size: [usize; 2], is_names: bool) -> Vec<f32> {
+    pub fn into_target(self, size: [usize; 2], is_names: bool) -> Vec<f32> {
         let from = self.size();
         let values: Vec<f64> = match self.pixels {
             Pixels::Bytes(bytes) => bytes.into_iter().map(|byte| f64::from(byte) / 255.0).collect(),
@@ -178,6 +178,7 @@ fn unreadable(error: &image::ImageError) -> String {
                 limits::IMAGE_BYTES
             )
         }
+        image::ImageError::Unsupported(kind) => format!("is not read: {kind}; save it as PNG or JPEG"),
         error => format!("is no readable image: {error}; replace or remove it"),
     }
 }

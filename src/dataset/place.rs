@@ -132,7 +132,8 @@ impl Place {
             .filter_map(|entry| {
                 let entry = entry.ok()?;
                 let name = entry.file_name().into_string().ok()?;
-                Some(Entry { name, is_folder: entry.path().is_dir() })
+                let kind = entry.file_type().ok()?;
+                Some(Entry { name, is_folder: kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) })
             })
             .filter(|entry| !entry.name.starts_with('.'))
             .collect()

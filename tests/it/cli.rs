@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Runs the command with an environment that has none of its variables.
-fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("an empty folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_transferscore"));
     for (name, _) in std::env::vars_os() {
@@ -30,7 +30,7 @@ async fn run_against(running: &Running, arguments: &[&str]) -> Output {
     tokio::task::spawn_blocking(running).await.expect("no panic")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 

@@ -1,7 +1,14 @@
 //! Probe sets: what is read from archives that NumPy, other writers and ill-wishers make, subsets, digests, versions.
 
+mod celeba;
+mod cifar10;
+mod images;
 mod manifest;
+mod parquet;
 mod resize;
+mod served;
+mod stl10;
+mod taskonomy;
 
 use std::{
     fs,
@@ -56,6 +63,11 @@ fn read(bytes: &[u8]) -> Result<Arc<Dataset>, DatasetError> {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("d.npz"), bytes).unwrap();
     DatasetStore::open(&[dir.path().to_owned()]).unwrap().get("d")
+}
+
+/// What `tests/golden/datasets/write.py` wrote.
+pub fn golden_file(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/datasets").join(name)).unwrap()
 }
 
 fn golden(name: &str) -> Arc<Dataset> {

@@ -2,9 +2,15 @@
 //!
 //! A new format is one file and one line of [`FORMATS`].
 
-pub mod npz;
-
+mod celeba;
+mod cifar10;
+mod images;
 mod npy;
+pub mod npz;
+mod parquet;
+mod pickle;
+mod stl10;
+mod taskonomy;
 
 use super::{
     DatasetError,
@@ -33,10 +39,19 @@ pub struct Wanted<'a> {
 }
 
 /// Every format, in the order in which they are tried.
-pub const FORMATS: &[Format] = &[Format { name: "npz", recognises: npz::recognises, open: npz::open }];
+pub const FORMATS: &[Format] = &[
+    Format { name: "npz", recognises: npz::recognises, open: npz::open },
+    Format { name: "cifar10", recognises: cifar10::recognises, open: cifar10::open },
+    Format { name: "stl10", recognises: stl10::recognises, open: stl10::open },
+    Format { name: "celeba", recognises: celeba::recognises, open: celeba::open },
+    Format { name: "taskonomy", recognises: taskonomy::recognises, open: taskonomy::open },
+    Format { name: "parquet", recognises: parquet::recognises, open: parquet::open },
+    // Last: pictures in folders are also found in what is laid out otherwise.
+    Format { name: "images", recognises: images::recognises, open: images::open },
+];
 
 /// Extensions of files that are datasets by themselves.
-pub const BARE: [&str; 1] = ["npz"];
+pub const BARE: [&str; 4] = ["npz", "parquet", "tar.gz", "tgz"];
 
 /// The format that a manifest names, or else the one that recognises a place.
 ///
