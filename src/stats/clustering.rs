@@ -52,7 +52,7 @@ fn row_distances(rows: ArrayView2<'_, f64>) -> Vec<f64> {
     distances
 }
 
-/// The height at which each pair of `n` rows comes together, in the order of [`row_distances`]; 0 for a pair that never does.
+/// The height at which each pair of `n` rows comes together, in the order (0, 1), (0, 2), … (1, 2), …; 0 for a pair that never does.
 pub fn cophenetic_distances(merges: &[Merge], n: usize) -> Vec<f64> {
     let mut distances = vec![0.0; n * n.saturating_sub(1) / 2];
     let mut clusters: Vec<Vec<usize>> = (0..n).map(|row| vec![row]).collect();

@@ -79,7 +79,7 @@ async fn answers_are_tables_for_people() {
                 "second",
                 "0.250",
                 "Recommended: first. By one score it is the best in 75 % of resamples.",
-                "linear probe accuracy, and what predicts it over the sources:",
+                "linear probe accuracy, and what predicts it best over the sources:",
                 "combined, reference to source",
                 "0.90 [0.40, 1.00]",
                 "0.020",
