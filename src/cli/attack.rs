@@ -61,6 +61,7 @@ pub async fn run(args: AdversarialArgs) -> Result<(), Failure> {
         max_samples: args.max_samples,
         attack: Some(args.attack.options()),
         seed: args.seed,
+        with_clean_samples: false,
     };
     let session = Session::open(args.client).await?;
     let bar = progress::bar();
