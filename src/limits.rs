@@ -181,6 +181,8 @@ pub const TRANSLATION_PIXELS: usize = 127;
 pub const DEEPFOOL_CANDIDATES: u32 = 1_000;
 /// Most models that are attacked together.
 pub const ENSEMBLE_MODELS: usize = 32;
+/// Most attacked samples that a report shows.
+pub const EXAMPLE_IMAGES: u32 = 24;
 /// Seconds that calls in progress get when the server stops.
 pub const DRAIN_SECONDS: u64 = 10;
 /// Seconds that cancelled calls get, after the drain, to tell their clients.

@@ -7,18 +7,25 @@ use comfy_table::Table;
 use super::{
     Failure,
     attack_options::AttackArgs,
+    attack_report,
+    example_report::{self, Shown},
     json,
     npz::{self, Array, Elements},
     options::{ClientArgs, Pooling},
     progress,
+    reported::ReportArgs,
     session::Session,
     table,
 };
-use crate::transport::{
-    client::ClientError,
-    proto::{
-        self, AdversarialExamples, AttackRequest, AttackSummary, ModelReading, SuccessRate, attack_request::Probe,
-        attack_response::Event,
+use crate::{
+    limits,
+    report::attack_page,
+    transport::{
+        client::ClientError,
+        proto::{
+            self, AdversarialExamples, AttackRequest, AttackSummary, ModelReading, SuccessRate, attack_request::Probe,
+            attack_response::Event,
+        },
     },
 };
 
@@ -46,6 +53,11 @@ pub struct AdversarialArgs {
     #[arg(long, value_name = "N", default_value_t)]
     seed: u64,
     #[command(flatten)]
+    page: ReportArgs,
+    /// Samples that the report shows, at most 24
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(..=i64::from(limits::EXAMPLE_IMAGES)))]
+    examples: u32,
+    #[command(flatten)]
     attack: AttackArgs,
     #[command(flatten)]
     client: ClientArgs,
@@ -61,10 +73,16 @@ pub async fn run(args: AdversarialArgs) -> Result<(), Failure> {
         max_samples: args.max_samples,
         attack: Some(args.attack.options()),
         seed: args.seed,
+        with_clean_samples: args.page.is_wanted(),
     };
     let session = Session::open(args.client).await?;
     let bar = progress::bar();
-    let mut events = session.client.attack(request).await?;
+    let classes = match request.models.first() {
+        Some(model) if args.page.is_wanted() => example_report::classes(&session.client, model).await?,
+        _ => Vec::new(),
+    };
+    let mut shown = Shown::new(args.examples, classes);
+    let mut events = session.client.attack(request.clone()).await?;
     let mut found = Found::default();
     let mut summary = None;
     while let Some(response) = events.next().await? {
@@ -74,6 +92,9 @@ pub async fn run(args: AdversarialArgs) -> Result<(), Failure> {
                 bar.suspend(|| json::print("AttackResponse", &response))?;
             }
             _ => {}
+        }
+        if let Some(Event::Examples(examples)) = &response.event {
+            shown.add(examples);
         }
         match response.event {
             Some(Event::Examples(examples)) if args.output.is_some() => found.add(examples),
@@ -87,6 +108,9 @@ pub async fn run(args: AdversarialArgs) -> Result<(), Failure> {
     session.close().await?;
     if let Some(output) = &args.output {
         found.write(output).map_err(|error| Failure::Work(format!("{}: {error}", output.display())))?;
+    }
+    if args.page.is_wanted() {
+        args.page.write(&attack_page(&attack_report::of(&summary, shown, &request))?)?;
     }
     if as_json { Ok(()) } else { table::print(&summary_table(&summary)) }
 }

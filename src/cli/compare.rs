@@ -10,14 +10,16 @@ use comfy_table::Table;
 use super::{
     Failure,
     attack_options::AttackArgs,
-    json,
+    compare_report, json,
     options::{ClientArgs, ConfidenceArgs, TaskMatrix},
     progress,
+    reported::ReportArgs,
     session::Session,
     table,
 };
 use crate::{
     limits,
+    report::matrix_page,
     transport::{
         client::ClientError,
         proto::{
@@ -56,6 +58,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t)]
     seed: u64,
     #[command(flatten)]
+    output: ReportArgs,
+    #[command(flatten)]
     attack: AttackArgs,
     #[command(flatten)]
     confidence: ConfidenceArgs,
@@ -84,7 +88,7 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
     };
     let session = Session::open(args.client).await?;
     let bar = progress::bar();
-    let mut events = session.client.compare_tasks(request).await?;
+    let mut events = session.client.compare_tasks(request.clone()).await?;
     let mut last = None;
     while let Some(response) = events.next().await? {
         match &response.event {
@@ -102,7 +106,13 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
     drop(events);
     let comparison = last.ok_or(ClientError::Incomplete)?;
     session.close().await?;
-    if as_json { Ok(()) } else { print(&comparison) }
+    if !as_json {
+        print(&comparison)?;
+    }
+    if args.output.is_wanted() {
+        args.output.write(&matrix_page(&compare_report::of(&comparison, &request))?)?;
+    }
+    Ok(())
 }
 
 /// A group as it is written on the command line.

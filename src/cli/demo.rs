@@ -6,6 +6,7 @@ use super::{
     Failure,
     options::{ClientArgs, MethodArgs},
     rank,
+    reported::ReportArgs,
     session::Session,
 };
 use crate::config::SourceArgs;
@@ -37,7 +38,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     session.close().await?;
 
     rank::print(&ranked)?;
-    rank::write_report(&ranked, &args.output)?;
+    ReportArgs { report: Some(args.output.clone()), figures: None }.write(&rank::page(&ranked, None)?)?;
     let written = args.output.canonicalize().unwrap_or(args.output);
     println!("report: {}", written.display());
     Ok(())

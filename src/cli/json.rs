@@ -21,6 +21,15 @@ pub fn print(name: &str, message: &impl Message) -> Result<(), Failure> {
 /// A message of package `transferscore.v1` as JSON. Fields at their default are there too, so that a score of 0 is not
 /// taken for a missing one.
 pub fn to_json(name: &str, message: &impl Message) -> Result<String, Failure> {
+    write(name, message, &SerializeOptions::new().skip_default_fields(false))
+}
+
+/// The same without fields at their default, for a person.
+pub fn brief(name: &str, message: &impl Message) -> Result<String, Failure> {
+    write(name, message, &SerializeOptions::new().use_proto_field_name(true))
+}
+
+fn write(name: &str, message: &impl Message, options: &SerializeOptions) -> Result<String, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::Work(format!("cannot write {name} as JSON: {error}"));
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| broken(&error))?;
     let descriptor = pool
@@ -29,9 +38,8 @@ pub fn to_json(name: &str, message: &impl Message) -> Result<String, Failure> {
     let dynamic =
         DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| broken(&error))?;
     let mut json = Vec::new();
-    let options = SerializeOptions::new().skip_default_fields(false);
     dynamic
-        .serialize_with_options(&mut serde_json::Serializer::new(&mut json), &options)
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut json), options)
         .map_err(|error| broken(&error))?;
     String::from_utf8(json).map_err(|error| broken(&error))
 }

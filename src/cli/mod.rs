@@ -5,10 +5,13 @@
 
 mod attack;
 mod attack_options;
+mod attack_report;
 mod check;
 mod compare;
+mod compare_report;
 mod datasets;
 mod demo;
+mod example_report;
 mod failure;
 mod fine_tune;
 mod gradient;
@@ -21,6 +24,7 @@ mod options;
 mod progress;
 mod rank;
 mod ranking_report;
+mod reported;
 mod score;
 mod serve;
 mod session;

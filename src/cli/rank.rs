@@ -1,13 +1,12 @@
 //! `rank`: many sources for one reference.
 
-use std::path::{Path, PathBuf};
-
 use comfy_table::Table;
 
 use super::{
-    Failure, json, knowledge_table,
+    Failure, example_report, json, knowledge_table,
     options::{ClientArgs, MethodArgs, RankingMetric},
     progress, ranking_report,
+    reported::ReportArgs,
     session::Session,
     table,
 };
@@ -20,7 +19,7 @@ use crate::transport::{
 };
 use crate::{
     limits,
-    report::{ranking_html, recommendation_sentence},
+    report::{ExamplesReport, Page, RankingReport, ranking_page, recommendation_sentence},
 };
 
 #[derive(Debug, clap::Args)]
@@ -41,9 +40,11 @@ pub struct RankArgs {
     /// docs/metrics.md]
     #[arg(long, value_name = "PATH")]
     recommend_from: Vec<String>,
-    /// File for a report
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    #[command(flatten)]
+    output: ReportArgs,
+    /// Attack this many samples and show them in the report, at most 24
+    #[arg(long, value_name = "N", default_value_t, value_parser = clap::value_parser!(u32).range(..=i64::from(limits::EXAMPLE_IMAGES)))]
+    examples: u32,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
@@ -52,6 +53,7 @@ pub struct RankArgs {
 
 /// A ranking with everything that came before it.
 pub struct Ranked {
+    pub request: RankSourcesRequest,
     /// In the order of the request.
     pub rows: Vec<RankingRow>,
     pub ranking: Ranking,
@@ -69,25 +71,40 @@ pub async fn run(args: RankArgs) -> Result<(), Failure> {
         false => Ok(()),
     })
     .await?;
+    let examples = match args.examples {
+        n if n > 0 && args.output.is_wanted() => examples(&session.client, &ranked, n).await?,
+        _ => None,
+    };
     session.close().await?;
     if !as_json {
         print(&ranked)?;
     }
-    match &args.report {
-        Some(file) => write_report(&ranked, file),
-        None => Ok(()),
+    if args.output.is_wanted() {
+        args.output.write(&page(&ranked, examples)?)?;
     }
+    Ok(())
 }
 
-/// Writes the page of a ranking.
+/// Samples attacked as the ranking does, on its reference.
+async fn examples(client: &Client, ranked: &Ranked, n: u32) -> Result<Option<ExamplesReport>, Failure> {
+    let RankSourcesRequest { reference_model, probe, attack, seed, .. } = &ranked.request;
+    let Some(Probe::Dataset(dataset)) = probe else { return Ok(None) };
+    let attack = attack.clone().unwrap_or_default();
+    let found = example_report::ask(client, reference_model, dataset, attack, *seed, n).await?;
+    if found.is_none() {
+        eprintln!("the samples of {dataset} are no pictures: the report shows no examples");
+    }
+    Ok(found)
+}
+
+/// The page of a ranking.
 ///
 /// # Errors
-/// When there is nothing to report, or the file cannot be written.
-pub fn write_report(ranked: &Ranked, file: &Path) -> Result<(), Failure> {
-    let report = ranking_report::of(ranked, limits::DEFAULT_CONFIDENCE_LEVEL)
+/// When there is nothing to report.
+pub fn page(ranked: &Ranked, examples: Option<ExamplesReport>) -> Result<Page, Failure> {
+    let report = ranking_report::of(ranked)
         .ok_or_else(|| Failure::Work("no source fits the dataset, so there is nothing to report".to_owned()))?;
-    let html = ranking_html(&report).map_err(|error| Failure::Work(error.to_string()))?;
-    std::fs::write(file, html).map_err(|error| Failure::Work(format!("cannot write {}: {error}", file.display())))
+    Ok(ranking_page(&RankingReport { examples, ..report })?)
 }
 
 /// The request for a ranking by the arguments.
@@ -123,7 +140,7 @@ pub async fn rank(
     mut on_result: impl FnMut(&RankSourcesResponse) -> Result<(), Failure>,
 ) -> Result<Ranked, Failure> {
     let bar = progress::bar();
-    let mut events = client.rank_sources(request).await?;
+    let mut events = client.rank_sources(request.clone()).await?;
     let mut rows = Vec::new();
     while let Some(response) = events.next().await? {
         match &response.event {
@@ -135,7 +152,7 @@ pub async fn rank(
             Some(Event::Ranking(ranking)) => {
                 bar.finish_and_clear();
                 on_result(&response)?;
-                return Ok(Ranked { rows, ranking: ranking.clone() });
+                return Ok(Ranked { request, rows, ranking: ranking.clone() });
             }
             None => {}
         }
@@ -229,7 +246,7 @@ fn agreement_table(correlations: &[&proto::Correlation]) -> Table {
 }
 
 /// A row for each source, best first, a column for each estimator that some source has; the values alone.
-fn estimator_table(Ranked { rows, ranking }: &Ranked) -> Option<Table> {
+fn estimator_table(Ranked { rows, ranking, .. }: &Ranked) -> Option<Table> {
     let knowledge_of = |name: &str| {
         rows.iter().find(|row| row.source_model == name).and_then(|row| row.scores.as_ref()?.knowledge.as_ref())
     };
@@ -258,7 +275,7 @@ fn estimator_table(Ranked { rows, ranking }: &Ranked) -> Option<Table> {
     Some(lines)
 }
 
-fn ranking_table(Ranked { rows, ranking }: &Ranked) -> Table {
+fn ranking_table(Ranked { rows, ranking, .. }: &Ranked) -> Table {
     let metric = words(ranking.rank_by());
     let mut lines = table::with_columns([
         "rank",

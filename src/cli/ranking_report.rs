@@ -3,33 +3,48 @@
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
 
-use super::rank::{Ranked, score_words, words};
+use super::{
+    rank::{Ranked, score_words, words},
+    reported::{Settings, estimate, model, request},
+};
 use crate::{
+    limits,
     report::{
-        RankingReport, RecommendedPlace, ReportedModel, ReportedPoint, ReportedRecommendation, ReportedScore,
-        ReportedSource, ReportedTransfer,
+        RankingReport, RecommendedPlace, ReportedPoint, ReportedRecommendation, ReportedScore, ReportedSource,
+        ReportedTransfer,
     },
-    stats::{Agreement, Coefficient, Estimate, ShuffledNull},
+    stats::{Agreement, Coefficient, Estimate},
     transport::proto::{self, Correlation, FILE_DESCRIPTOR_SET, RankedSource, RankingRow, TransferScoreResponse},
 };
 
 /// What the page tells of a ranking; `None` when the ranking has no source.
-pub fn of(ranked: &Ranked, confidence_level: f64) -> Option<RankingReport> {
-    let Ranked { rows, ranking } = ranked;
+pub fn of(ranked: &Ranked) -> Option<RankingReport> {
+    let Ranked { request: asked, rows, ranking } = ranked;
     let provenance = rows.first()?.scores.as_ref()?.provenance.as_ref()?;
     let row_of = |source: &RankedSource| rows.iter().find(|row| row.source_model == source.source_model);
+    let level = provenance.confidence.as_ref().and_then(|used| used.level);
+    let settings = Settings {
+        attack: provenance.attack.as_ref(),
+        seed: provenance.seed,
+        confidence: provenance.confidence.as_ref(),
+        dropped: &provenance.dropped,
+        provider: &provenance.provider,
+        version: &provenance.version,
+    };
     Some(RankingReport {
         reference_model: model(provenance.reference_model.as_ref()),
         dataset: provenance.dataset.clone(),
         n_samples: provenance.n_samples as usize,
         probe_digest: provenance.probe_digest.clone(),
         metric: words(ranking.rank_by()),
-        confidence_level: provenance.confidence.as_ref().and_then(|used| used.level).unwrap_or(confidence_level),
+        confidence_level: level.unwrap_or(limits::DEFAULT_CONFIDENCE_LEVEL),
         sources: ranking.sources.iter().filter_map(|source| reported_source(source, row_of(source)?)).collect(),
         skipped: ranking.skipped.iter().map(|skipped| (skipped.source_model.clone(), skipped.reason.clone())).collect(),
         recommendation: ranking.recommendation.as_ref().map(recommendation).unwrap_or_default(),
         transfers: transfers(ranked),
-        settings: settings(provenance),
+        settings: settings.list(),
+        examples: None,
+        request: request("RankSources", "RankSourcesRequest", asked),
     })
 }
 
@@ -69,7 +84,7 @@ pub fn recommendation(recommendation: &proto::Recommendation) -> ReportedRecomme
 }
 
 /// The measured transfers in the order of the answer; of each the scores, baselines last.
-fn transfers(Ranked { rows, ranking }: &Ranked) -> Vec<ReportedTransfer> {
+fn transfers(Ranked { rows, ranking, .. }: &Ranked) -> Vec<ReportedTransfer> {
     // Messages whose fields can be read by their path.
     let sources: Vec<(usize, &str, DynamicMessage)> = ranking
         .sources
@@ -165,41 +180,4 @@ fn with_interval(message: &DynamicMessage) -> Option<Estimate> {
     };
     let value = part("value")?;
     Some(Estimate::of(value, part("lower").unwrap_or(value), part("upper").unwrap_or(value)))
-}
-
-fn model(model: Option<&proto::ModelReference>) -> ReportedModel {
-    let model = model.cloned().unwrap_or_default();
-    ReportedModel { name: model.name, digest: model.digest }
-}
-
-fn estimate(estimate: &proto::Estimate) -> Estimate {
-    Estimate {
-        null_floor: estimate.null_floor,
-        shuffled: estimate
-            .shuffled_null
-            .zip(estimate.shuffled_null_upper)
-            .map(|(mean, upper)| ShuffledNull { mean, upper }),
-        ..Estimate::of(estimate.value, estimate.lower, estimate.upper)
-    }
-}
-
-fn settings(provenance: &proto::Provenance) -> Vec<(String, String)> {
-    let attack = provenance.attack.clone().unwrap_or_default();
-    let short = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase().replace('_', " ");
-    let radius = attack.epsilon.map_or_else(|| "first order".to_owned(), |epsilon| format!("epsilon {epsilon}"));
-    let mut settings = vec![
-        ("attack".to_owned(), short(attack.method().as_str_name(), "ATTACK_METHOD_")),
-        ("norm".to_owned(), short(attack.norm().as_str_name(), "NORM_")),
-        ("radius".to_owned(), radius),
-        ("seed".to_owned(), provenance.seed.to_string()),
-    ];
-    if attack.method() == proto::AttackMethod::Pgd {
-        settings.push(("steps".to_owned(), attack.steps.to_string()));
-    }
-    if let Some(confidence) = &provenance.confidence {
-        settings.push(("bootstrap resamples".to_owned(), confidence.resamples.to_string()));
-    }
-    settings.push(("provider".to_owned(), provenance.provider.clone()));
-    settings.push(("version".to_owned(), provenance.version.clone()));
-    settings
 }

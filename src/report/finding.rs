@@ -1,6 +1,9 @@
-//! What a ranking says, in plain words and numbers that a person reads.
+//! What a ranking says, in plain words.
 
-use super::{RankingReport, ReportedSource, ReportedTransfer, recommendation};
+use super::{
+    RankingReport, ReportedSource, ReportedTransfer, recommendation_sentence,
+    words::{list, number, percent, probability, span},
+};
 use crate::stats::{Coefficient, Estimate};
 
 /// What every reader of a ranking should know, whatever it says.
@@ -19,8 +22,6 @@ pub const CAVEATS: &[&str] = &[
      pairing of samples is shuffled. A value whose interval reaches down to it shows nothing.",
 ];
 
-/// Most names of sources that a sentence lists.
-const LISTED: usize = 3;
 /// Fewer sources than this give a rank correlation that chance alone often makes perfect.
 const FEW_SOURCES: usize = 5;
 
@@ -52,7 +53,7 @@ pub fn sentences(report: &RankingReport) -> Vec<String> {
         ));
     }
     sentences.extend(above_chance(&report.sources));
-    sentences.extend(recommendation::sentence(&report.recommendation));
+    sentences.extend(recommendation_sentence(&report.recommendation));
     sentences.extend(report.transfers.first().and_then(|transfer| prediction(&report.metric, transfer)));
     sentences
 }
@@ -85,15 +86,25 @@ fn lead(best: &ReportedSource, next: Option<&ReportedSource>, n_samples: usize) 
 
 /// How many sources chance explains, where the level of chance is known.
 fn above_chance(sources: &[ReportedSource]) -> Option<String> {
-    let judged: Vec<bool> =
-        sources.iter().filter_map(|source| Some(source.value.lower > chance(&source.value)?)).collect();
+    let judged: Vec<(bool, f64)> = sources
+        .iter()
+        .filter_map(|source| Some((&source.value, chance(&source.value)?)))
+        .map(|(value, chance)| (value.lower > chance, chance))
+        .collect();
     let n_judged = judged.len();
-    match judged.iter().filter(|&&above| above).count() {
-        _ if n_judged == 0 => None,
-        0 => Some("No source is clearly above chance, so the order is not to be relied on.".to_owned()),
-        above if above == n_judged => Some("Every source is clearly above chance.".to_owned()),
-        above => Some(format!("{above} of {n_judged} sources are clearly above chance.")),
-    }
+    let ends = judged.iter().map(|(_, chance)| *chance);
+    let (low, high) = (ends.clone().fold(f64::INFINITY, f64::min), ends.fold(f64::NEG_INFINITY, f64::max));
+    let level = match (number(low), number(high)) {
+        (low, high) if low == high => low,
+        (low, high) => format!("{low} to {high}"),
+    };
+    let verdict = match judged.iter().filter(|(above, _)| *above).count() {
+        _ if n_judged == 0 => return None,
+        0 => "No source is clearly above chance, so the order is not to be relied on".to_owned(),
+        above if above == n_judged => "Every source is clearly above chance".to_owned(),
+        above => format!("{above} of {n_judged} sources are clearly above chance"),
+    };
+    Some(format!("{verdict}: models that share nothing reach {level} here."))
 }
 
 /// How well the score that the sources are ranked by predicts a measured transfer, and whether a baseline does as well.
@@ -140,59 +151,5 @@ pub fn chance(estimate: &Estimate) -> Option<f64> {
     match (estimate.null_floor, shuffled) {
         (Some(floor), Some(shuffled)) => Some(floor.max(shuffled)),
         (floor, shuffled) => floor.or(shuffled),
-    }
-}
-
-/// A value with as many decimals as its size deserves.
-pub fn number(value: f64) -> String {
-    match value.abs() {
-        _ if !value.is_finite() => "–".to_owned(),
-        0.0 => "0".to_owned(),
-        size if size >= 0.0995 => format!("{value:.3}"),
-        size if size >= 0.000_995 => format!("{value:.4}"),
-        _ => format!("{value:.1e}"),
-    }
-}
-
-/// Both ends of an interval.
-pub fn span(lower: f64, upper: f64) -> String {
-    format!("{} to {}", number(lower), number(upper))
-}
-
-/// A share as a percentage without needless decimals.
-pub fn percent(share: f64) -> String {
-    let text = format!("{:.2}", 100.0 * share);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A probability in percent, never rounded to certainty.
-pub fn probability(value: f64) -> String {
-    match 100.0 * value {
-        percent if percent > 0.0 && percent < 0.5 => "less than 1 %".to_owned(),
-        percent if percent < 100.0 && percent > 99.5 => "more than 99 %".to_owned(),
-        percent => format!("{percent:.0} %"),
-    }
-}
-
-/// A count, in thousands and millions.
-pub fn count(n: u64) -> String {
-    match n {
-        0..1_000 => n.to_string(),
-        1_000..1_000_000 => format!("{:.1} k", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
-        _ => format!("{:.1} G", n as f64 / 1e9),
-    }
-}
-
-/// Names in a sentence, the first few.
-pub fn list(names: &[&str]) -> String {
-    match names {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [front @ .., last] if names.len() <= LISTED => format!("{} and {last}", front.join(", ")),
-        _ => {
-            let shown: Vec<&str> = names.iter().take(LISTED - 1).copied().collect();
-            format!("{} and {} more", shown.join(", "), names.len() - shown.len())
-        }
     }
 }

@@ -1,6 +1,12 @@
 //! What several scores recommend together, and whether they say it clearly.
 
-use super::{Bar, BarAxis, finding};
+use askama::Template;
+
+use super::{
+    ReportError, Section,
+    bar::{Bar, BarAxis},
+    words,
+};
 use crate::stats::Estimate;
 
 /// The ranking that several scores make together.
@@ -25,48 +31,51 @@ pub struct RecommendedPlace {
     pub probability_best: Option<f64>,
 }
 
-/// The section of the page, as text.
-pub(super) struct Section<'a> {
-    pub scores: String,
-    pub rows: Vec<Row<'a>>,
+#[derive(Template)]
+#[template(path = "recommendation.html")]
+struct Body {
+    level: String,
+    scores: String,
+    rows: Vec<Row>,
 }
 
-pub(super) struct Row<'a> {
-    pub rank: usize,
-    pub name: &'a str,
-    pub is_contender: bool,
-    pub value: String,
-    pub interval: String,
-    pub best: String,
-    pub bar: Bar,
+struct Row {
+    rank: usize,
+    name: String,
+    is_contender: bool,
+    value: String,
+    interval: String,
+    best: String,
+    bar: Bar,
 }
 
-impl<'a> Section<'a> {
-    /// `None` where there is nothing to recommend.
-    pub fn new(recommendation: &'a ReportedRecommendation) -> Option<Section<'a>> {
-        if recommendation.places.len() < 2 {
-            return None;
-        }
-        let scores = recommendation.scores.iter();
-        let scores: Vec<String> = scores
-            .map(|(name, weight)| format!("{name} ({} %)", finding::percent((weight * 1e3).round() / 1e3)))
-            .collect();
-        let axis = BarAxis { low: 0.0, high: 1.0 };
-        let rows = recommendation.places.iter().enumerate().map(|(index, place)| Row {
-            rank: index + 1,
-            name: &place.name,
-            is_contender: recommendation.contenders.contains(&place.name),
-            value: finding::number(place.value.value),
-            interval: finding::span(place.value.lower, place.value.upper),
-            best: place.probability_best.map_or("–".to_owned(), finding::probability),
-            bar: Bar::new(&place.value, &axis),
-        });
-        Some(Section { scores: scores.join(", "), rows: rows.collect() })
+/// `None` where there is nothing to recommend.
+///
+/// # Errors
+/// Where the template fails.
+pub(super) fn section(recommendation: &ReportedRecommendation, level: f64) -> Result<Option<Section>, ReportError> {
+    if recommendation.places.len() < 2 {
+        return Ok(None);
     }
+    let scores = recommendation.scores.iter();
+    let scores: Vec<String> =
+        scores.map(|(name, weight)| format!("{name} ({} %)", words::percent((weight * 1e3).round() / 1e3))).collect();
+    let axis = BarAxis::between(0.0, 1.0);
+    let rows = recommendation.places.iter().enumerate().map(|(index, place)| Row {
+        rank: index + 1,
+        name: place.name.clone(),
+        is_contender: recommendation.contenders.contains(&place.name),
+        value: words::number(place.value.value),
+        interval: words::span(place.value.lower, place.value.upper),
+        best: place.probability_best.map_or("–".to_owned(), words::probability),
+        bar: Bar::new(&place.value, &axis),
+    });
+    let body = Body { level: words::percent(level), scores: scores.join(", "), rows: rows.collect() };
+    Ok(Some(Section::new("Recommended", body.render()?)))
 }
 
-/// What is recommended, or that the scores do not say.
-pub(super) fn sentence(recommendation: &ReportedRecommendation) -> Option<String> {
+/// What is recommended, or that the scores do not say, in plain words; `None` where nothing is.
+pub fn recommendation_sentence(recommendation: &ReportedRecommendation) -> Option<String> {
     let ReportedRecommendation { places, scores, contenders, probability } = recommendation;
     let first = places.first().filter(|_| places.len() > 1)?;
     let scores = match scores.len() {
@@ -76,11 +85,11 @@ pub(super) fn sentence(recommendation: &ReportedRecommendation) -> Option<String
     if let [only] = contenders.as_slice() {
         let share = first
             .probability_best
-            .map_or(String::new(), |best| format!(" in {} of resamples", finding::probability(best)));
+            .map_or(String::new(), |best| format!(" in {} of resamples", words::probability(best)));
         return Some(format!("Recommended: {only}. By {scores} it is the best{share}."));
     }
     let names: Vec<&str> = contenders.iter().map(String::as_str).collect();
-    let probability = finding::percent(*probability);
+    let probability = words::percent(*probability);
     Some(if contenders.len() == places.len() {
         format!(
             "Recommended: none alone. {} comes first by {scores}, but they tell no source from the others.",
@@ -91,7 +100,7 @@ pub(super) fn sentence(recommendation: &ReportedRecommendation) -> Option<String
             "Recommended: {} first, but {scores} do not tell {} apart: the best by them is one of these {} with {probability} \
              % probability.",
             first.name,
-            finding::list(&names),
+            words::list(&names),
             contenders.len()
         )
     })

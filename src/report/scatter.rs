@@ -1,20 +1,12 @@
-//! A scatter plot with intervals in both directions, as inline SVG.
-//!
-//! Colours are variables of the page, so that the chart follows its light or dark scheme.
+//! Scatter plots with intervals in both directions: a large one whose points are named, and small ones to compare.
 
-use std::ops::Range;
-
-use plotters::{
-    coord::Shift,
-    prelude::{
-        ChartBuilder, ChartContext, Circle, DrawingArea, DrawingBackend, IntoDrawingArea as _, PathElement, RGBColor,
-        SVGBackend, Text,
-    },
-    style::{Color as _, IntoFont as _, TextStyle},
+use super::{
+    axis::{Axis, Scale},
+    colour::Colour,
+    svg::{Anchor, Drawing, Figure, Lettering, Place, Stroke, segment, shortened, width_of},
+    words,
 };
-
-use super::ReportError;
-use crate::stats::Estimate;
+use crate::stats::{Coefficient, Estimate};
 
 /// A source in the plot.
 pub struct Point {
@@ -32,172 +24,190 @@ impl Point {
 }
 
 /// Narrow enough that text stays legible on a phone.
-const SIZE: (u32, u32) = (420, 340);
-const FONT_PIXELS: u32 = 12;
-/// The SVG backend divides sizes by this.
-const FONT_SCALE: f64 = 1.24;
-/// Rough width of a letter; the plot needs only not to let labels touch.
-const LETTER_PIXELS: i32 = 7;
+const SIZE: Place = (440.0, 350.0);
+const LEFT: f64 = 56.0;
+const TOP: f64 = 26.0;
+const RIGHT: f64 = 12.0;
+const BOTTOM: f64 = 44.0;
+const FONT: f64 = 12.0;
 /// Longer names are cut in the plot; the table has them whole.
 const LABEL_LETTERS: usize = 18;
 /// With more sources only ranks are written.
 const MOST_NAMES: usize = 12;
+/// With more sources nothing is written: there would be no room.
+const MOST_LABELS: usize = 100;
 
-/// Stand-ins that become the page's own colours.
-const INK: RGBColor = RGBColor(1, 1, 1);
-const MUTED: RGBColor = RGBColor(2, 2, 2);
-const GRID: RGBColor = RGBColor(3, 3, 3);
-const ACCENT: RGBColor = RGBColor(4, 4, 4);
-const COLOURS: [(&str, &str); 4] = [
-    ("\"#010101\"", "\"var(--ink)\""),
-    ("\"#020202\"", "\"var(--muted)\""),
-    ("\"#030303\"", "\"var(--line)\""),
-    ("\"#040404\"", "\"var(--accent)\""),
-];
+const SMALL: Place = (216.0, 196.0);
+const SMALL_LEFT: f64 = 38.0;
+const SMALL_TOP: f64 = 50.0;
+const SMALL_BOTTOM: f64 = 22.0;
+const SMALL_FONT: f64 = 10.5;
+/// With more sources the intervals of small plots would hide the points.
+const MOST_INTERVALS: usize = 40;
+/// With more sources the points of small plots have no names for a pointer over them.
+const MOST_TITLES: usize = 40;
 
 /// A rectangle in pixels: left, top, right, bottom.
-type Rectangle = (i32, i32, i32, i32);
-type Plane<'a> = ChartContext<
-    'a,
-    SVGBackend<'a>,
-    plotters::coord::cartesian::Cartesian2d<
-        plotters::coord::types::RangedCoordf64,
-        plotters::coord::types::RangedCoordf64,
-    >,
->;
+type Rectangle = (f64, f64, f64, f64);
 
-/// Draws points, all finite.
-///
-/// # Errors
-/// Only where the drawing library fails.
-pub fn draw(points: &[Point], x_label: &str, y_label: &str) -> Result<String, ReportError> {
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        draw_plot(&area, points, x_label, y_label).map_err(|error| ReportError::Chart(error.to_string()))?;
-        area.present().map_err(|error| ReportError::Chart(error.to_string()))?;
-    }
-    // Texts are escaped, so that a quoted colour can only be an attribute.
-    Ok(COLOURS.iter().fold(svg, |svg, (stand_in, colour)| svg.replace(stand_in, colour)))
+/// The plane of a plot.
+struct Plane {
+    x: Axis,
+    y: Axis,
 }
 
-type DrawResult =
-    Result<(), plotters::drawing::DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>>;
-
-fn draw_plot<'a>(
-    area: &DrawingArea<SVGBackend<'a>, Shift>,
-    points: &[Point],
-    x_label: &str,
-    y_label: &str,
-) -> DrawResult {
-    let mut plane = ChartBuilder::on(area)
-        .margin(8)
-        .margin_right(14)
-        .x_label_area_size(40)
-        .y_label_area_size(52)
-        .build_cartesian_2d(range(points.iter().map(|point| &point.x)), range(points.iter().map(|point| &point.y)))?;
-    plane
-        .configure_mesh()
-        .x_labels(6)
-        .y_labels(6)
-        .x_desc(x_label)
-        .y_desc(y_label)
-        .axis_style(MUTED)
-        .bold_line_style(GRID)
-        .light_line_style(RGBColor(0, 0, 0).mix(0.0))
-        .label_style(style(&MUTED))
-        .axis_desc_style(style(&INK))
-        .draw()?;
-    for Point { x, y, .. } in points {
-        plane.draw_series([
-            PathElement::new([(x.lower, y.value), (x.upper, y.value)], MUTED),
-            PathElement::new([(x.value, y.lower), (x.value, y.upper)], MUTED),
-        ])?;
+impl Plane {
+    fn new(points: &[Point], (left, top, right, bottom): Rectangle) -> Plane {
+        let ends = |e: &Estimate| [e.lower, e.value, e.upper];
+        Plane {
+            x: Axis::around(points.iter().flat_map(|point| ends(&point.x)), Scale::Linear, left, right),
+            y: Axis::around(points.iter().flat_map(|point| ends(&point.y)), Scale::Linear, bottom, top),
+        }
     }
-    plane.draw_series(points.iter().map(|point| Circle::new((point.x.value, point.y.value), 4, ACCENT.filled())))?;
-    draw_labels(area, &plane, points)
+
+    fn at(&self, point: &Point) -> Place {
+        (self.x.at(point.x.value), self.y.at(point.y.value))
+    }
+
+    fn intervals(&self, points: &[Point]) -> String {
+        let lines = points.iter().flat_map(|point| {
+            let (x, y) = self.at(point);
+            [
+                ((self.x.at(point.x.lower), y), (self.x.at(point.x.upper), y)),
+                ((x, self.y.at(point.y.lower)), (x, self.y.at(point.y.upper))),
+            ]
+        });
+        lines.filter(|(from, to)| from != to).map(|(from, to)| segment(from, to)).collect()
+    }
+}
+
+/// Draws points, all finite, with their names.
+pub fn draw(points: &[Point], x_label: &str, y_label: &str) -> Figure {
+    let mut drawing = Drawing::new(SIZE.0, SIZE.1);
+    let (right, bottom) = (SIZE.0 - RIGHT, SIZE.1 - BOTTOM);
+    let plane = Plane::new(points, (LEFT, TOP, right, bottom));
+    let muted = Lettering::new(FONT - 1.0, Colour::Muted);
+    let mut grid = String::new();
+    for (value, text) in plane.x.ticks(5) {
+        let x = plane.x.at(value);
+        grid.push_str(&segment((x, TOP), (x, bottom)));
+        drawing.text((x, bottom + 16.0), &text, muted.anchored(Anchor::Middle));
+    }
+    for (value, text) in plane.y.ticks(5) {
+        let y = plane.y.at(value);
+        grid.push_str(&segment((LEFT, y), (right, y)));
+        drawing.text((LEFT - 7.0, y + 4.0), &text, muted.anchored(Anchor::End));
+    }
+    drawing.path(&grid, Stroke::new(Colour::Line, 1.0));
+    let title = Lettering::new(FONT, Colour::Ink);
+    drawing.text((6.0, 14.0), &format!("{y_label} ↑"), title);
+    drawing.text((right, SIZE.1 - 8.0), &format!("{x_label} →"), title.anchored(Anchor::End));
+    drawing.path(&plane.intervals(points), Stroke::new(Colour::Interval, 2.0));
+    for point in points {
+        drawing.circle(plane.at(point), 4.5, Colour::Accent, &point.name);
+    }
+    if points.len() <= MOST_LABELS {
+        draw_labels(&mut drawing, &plane, points);
+    }
+    drawing.finish(&format!("{x_label} and {y_label}"), &format!("{x_label} of each source, against {y_label}"))
 }
 
 /// Writes each point's label where it touches no point, interval or other label; where no place is free, the rank alone.
-fn draw_labels<'a>(area: &DrawingArea<SVGBackend<'a>, Shift>, plane: &Plane<'a>, points: &[Point]) -> DrawResult {
-    let dots: Vec<(i32, i32)> =
-        points.iter().map(|point| plane.backend_coord(&(point.x.value, point.y.value))).collect();
+fn draw_labels(drawing: &mut Drawing, plane: &Plane, points: &[Point]) {
     let mut taken: Vec<Rectangle> = Vec::with_capacity(4 * points.len());
-    for (Point { x, y, .. }, &dot) in points.iter().zip(&dots) {
-        let (left, bottom) = plane.backend_coord(&(x.lower, y.lower));
-        let (right, top) = plane.backend_coord(&(x.upper, y.upper));
-        taken.push((dot.0 - 5, dot.1 - 5, dot.0 + 5, dot.1 + 5));
-        taken.push((left, dot.1 - 1, right, dot.1 + 1));
-        taken.push((dot.0 - 1, top, dot.0 + 1, bottom));
+    for point in points {
+        let (x, y) = plane.at(point);
+        taken.push((x - 5.0, y - 5.0, x + 5.0, y + 5.0));
+        taken.push((plane.x.at(point.x.lower), y - 1.5, plane.x.at(point.x.upper), y + 1.5));
+        taken.push((x - 1.5, plane.y.at(point.y.upper), x + 1.5, plane.y.at(point.y.lower)));
     }
-    for (point, &dot) in points.iter().zip(&dots) {
+    for point in points {
+        let dot = plane.at(point);
         let rank = point.rank.to_string();
-        let full = format!("{rank} {}", shorten(&point.name));
+        let full = format!("{rank} {}", shortened(&point.name, LABEL_LETTERS));
         let texts = if points.len() <= MOST_NAMES { vec![full, rank.clone()] } else { vec![rank.clone()] };
         let free = texts.into_iter().find_map(|text| {
-            let places = places(dot, &text);
-            let place = places.into_iter().find(|&place| fits(place) && !taken.iter().any(|t| overlap(*t, place)))?;
-            Some((text, place))
+            let place =
+                places(dot, &text).into_iter().find(|place| fits(*place) && !taken.iter().any(|t| overlap(*t, *place)));
+            Some((text, place?))
         });
         let (text, place) = free.unwrap_or_else(|| {
             let place = beside(dot, &rank);
             (rank, place)
         });
+        drawing.text((place.0, place.3 - 2.0), &text, Lettering::new(FONT, Colour::Ink));
         taken.push(place);
-        area.draw(&Text::new(text, (place.0, place.1), style(&INK)))?;
     }
-    Ok(())
-}
-
-fn style(colour: &'static RGBColor) -> TextStyle<'static> {
-    ("sans-serif", f64::from(FONT_PIXELS) * FONT_SCALE).into_font().color(colour)
-}
-
-/// An axis that holds all intervals, with room around them.
-fn range<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Range<f64> {
-    let (low, high) = estimates.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), e| {
-        (low.min(e.lower).min(e.value), high.max(e.upper).max(e.value))
-    });
-    // All values equal: any width will do.
-    let room = if high > low { 0.08 * (high - low) } else { 0.1 * high.abs().max(0.1) };
-    low - room..high + room
-}
-
-fn shorten(name: &str) -> String {
-    if name.chars().count() <= LABEL_LETTERS {
-        return name.to_owned();
-    }
-    // From the middle: names of one series tend to differ at their ends.
-    let letters: Vec<char> = name.chars().collect();
-    let (front, back) = (LABEL_LETTERS / 2, LABEL_LETTERS - LABEL_LETTERS / 2 - 1);
-    let tail = letters.iter().skip(letters.len() - back);
-    letters.iter().take(front).chain(&['…']).chain(tail).collect()
 }
 
 /// Where a label may stand around a point, best first.
-fn places(dot: (i32, i32), text: &str) -> Vec<Rectangle> {
-    let (x, y) = dot;
-    let (width, height) = (text.chars().count() as i32 * LETTER_PIXELS, FONT_PIXELS as i32);
+fn places((x, y): Place, text: &str) -> Vec<Rectangle> {
+    let (width, height) = (width_of(text, FONT), FONT + 1.0);
     let corners = [
-        (x + 7, y - height - 3),
-        (x + 7, y + 4),
-        (x - 7 - width, y - height - 3),
-        (x - 7 - width, y + 4),
-        (x - width / 2, y - height - 24),
-        (x - width / 2, y + 24),
+        (x + 7.0, y - height - 3.0),
+        (x + 7.0, y + 4.0),
+        (x - 7.0 - width, y - height - 3.0),
+        (x - 7.0 - width, y + 4.0),
+        (x - width / 2.0, y - height - 24.0),
+        (x - width / 2.0, y + 24.0),
     ];
     corners.into_iter().map(|(left, top)| (left, top, left + width, top + height)).collect()
 }
 
-fn beside(dot: (i32, i32), text: &str) -> Rectangle {
-    let width = text.chars().count() as i32 * LETTER_PIXELS;
-    (dot.0 + 7, dot.1 - FONT_PIXELS as i32 - 3, dot.0 + 7 + width, dot.1 - 3)
+fn beside((x, y): Place, text: &str) -> Rectangle {
+    (x + 7.0, y - FONT - 4.0, x + 7.0 + width_of(text, FONT), y - 3.0)
 }
 
 fn fits((left, top, right, bottom): Rectangle) -> bool {
-    left >= 64 && top >= 4 && right <= SIZE.0 as i32 - 4 && bottom <= SIZE.1 as i32 - 52
+    left >= LEFT + 2.0 && top >= TOP && right <= SIZE.0 - 2.0 && bottom <= SIZE.1 - BOTTOM
 }
 
 fn overlap(a: Rectangle, b: Rectangle) -> bool {
     a.0 < b.2 && b.0 < a.2 && a.1 < b.3 && b.1 < a.3
+}
+
+/// Draws points, all finite, as one of many small plots that are alike: what is above is said in its title.
+pub fn draw_small(points: &[Point], x_label: &str, y_label: &str, spearman: Option<Coefficient>) -> Figure {
+    let mut drawing = Drawing::new(SMALL.0, SMALL.1);
+    let (right, bottom) = (SMALL.0 - 6.0, SMALL.1 - SMALL_BOTTOM);
+    let plane = Plane::new(points, (SMALL_LEFT, SMALL_TOP, right, bottom));
+    let muted = Lettering::new(SMALL_FONT - 1.0, Colour::Muted);
+    let mut grid = String::new();
+    for (value, text) in plane.x.ticks(3) {
+        let x = plane.x.at(value);
+        grid.push_str(&segment((x, SMALL_TOP), (x, bottom)));
+        drawing.text((x, bottom + 13.0), &text, muted.anchored(Anchor::Middle));
+    }
+    for (value, text) in plane.y.ticks(3) {
+        let y = plane.y.at(value);
+        grid.push_str(&segment((SMALL_LEFT, y), (right, y)));
+        drawing.text((SMALL_LEFT - 4.0, y + 3.5), &text, muted.anchored(Anchor::End));
+    }
+    drawing.path(&grid, Stroke::new(Colour::Line, 0.8));
+    drawing.text((2.0, 12.0), &shortened(x_label, 32), Lettering::new(SMALL_FONT + 1.0, Colour::Ink).bold());
+    drawing.text((2.0, 26.0), &coefficient(spearman), Lettering::new(SMALL_FONT, Colour::Ink));
+    drawing.text((2.0, 43.0), &format!("{} ↑", shortened(y_label, 36)), muted);
+    if points.len() <= MOST_INTERVALS {
+        drawing.path(&plane.intervals(points), Stroke::new(Colour::Interval, 1.2));
+    }
+    let radius = if points.len() <= MOST_INTERVALS { 3.0 } else { 1.8 };
+    for point in points {
+        let title = if points.len() <= MOST_TITLES { point.name.as_str() } else { "" };
+        drawing.circle(plane.at(point), radius, Colour::Accent, title);
+    }
+    drawing.finish(
+        &format!("{x_label} and {y_label}, small"),
+        &format!("{x_label} against {y_label}: {}", coefficient(spearman)),
+    )
+}
+
+/// "Spearman 0.87 (0.16 to 1.00)".
+fn coefficient(spearman: Option<Coefficient>) -> String {
+    match spearman {
+        None => "no rank correlation".to_owned(),
+        Some(Coefficient { value, interval: None, .. }) => format!("Spearman {}", words::signed(value)),
+        Some(Coefficient { value, interval: Some((lower, upper)), .. }) => {
+            format!("Spearman {} ({} to {})", words::signed(value), words::signed(lower), words::signed(upper))
+        }
+    }
 }

@@ -31,6 +31,7 @@ pub struct Undertaking {
     pub evaluated: Vec<Arc<Network>>,
     pub seed: u64,
     pub batch_size: usize,
+    pub with_clean_samples: bool,
 }
 
 impl AdversarialRequest {
@@ -160,6 +161,7 @@ impl Undertaking {
                     .map(|((network, clean), attacked)| reading(network.name(), clean, attacked, &aims))
                     .collect(),
                 samples: attacked,
+                clean_samples: self.with_clean_samples.then(|| rows.clone()),
             });
         }
         Ok(variants)
@@ -245,6 +247,7 @@ fn chunks(examples: AdversarialExamples) -> impl Iterator<Item = AdversarialExam
             shape: examples.shape.clone(),
             indices: some(&examples.indices, start, height),
             samples: examples.samples.slice_axis(Axis(0), rows).to_owned(),
+            clean_samples: examples.clean_samples.as_ref().map(|clean| clean.slice_axis(Axis(0), rows).to_owned()),
             l2_norms: some(&examples.l2_norms, start, height),
             linf_norms: some(&examples.linf_norms, start, height),
             losses: some(&examples.losses, start, height),

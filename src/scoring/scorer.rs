@@ -314,7 +314,9 @@ impl Scoring for Scorer {
         let (sources, evaluated) =
             (networks(&request.models, "models")?, networks(&request.evaluated_models, "evaluated_models")?);
         let (pooling, seed, batch_size) = (request.pooling, request.seed, self.config.batch_size);
-        let work = Undertaking { plan: empirical, pooling, probe, sources, evaluated, seed, batch_size };
+        let with_clean_samples = request.with_clean_samples;
+        let work =
+            Undertaking { plan: empirical, pooling, probe, sources, evaluated, seed, batch_size, with_clean_samples };
         work.check()?;
         let radii = work.run(&self.runtime, on_event, cancel)?;
         let references = |networks: &[Arc<Network>]| networks.iter().map(|n| n.reference().clone()).collect();

@@ -111,7 +111,11 @@ pub fn group_agreement(
         let own = usize::from(!are_all);
         let found = shuffled.iter().filter(|&&other| other >= value - ROUNDING).count() + own;
         let p_value = found as f64 / (shuffled.len() + own) as f64;
-        Some(AgainstChance { value, chance: ShuffledNull::of(shuffled, confidence.level)?, p_value })
+        let mut chance = ShuffledNull::of(shuffled, confidence.level)?;
+        if chance.mean.abs() < ROUNDING {
+            chance.mean = 0.0;
+        }
+        Some(AgainstChance { value, chance, p_value })
     };
     Some(GroupAgreement {
         adjusted_rand_index: against(adjusted_rand_index(&clusters, &groups)?, indices)?,

@@ -175,14 +175,93 @@ async fn a_ranking_is_reported_as_a_page() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("report.html");
     let arguments = ["rank", "--reference", "ok", "--dataset", "digits", "first", "second", "--by", "recommended"];
-    let output = run_against(&running, &[&arguments[..], &["--report", file.to_str().unwrap()]].concat()).await;
+    let figures = folder.path().join("figures");
+    let files = ["--report", file.to_str().unwrap(), "--figures", figures.to_str().unwrap(), "--examples", "2"];
+    let output = run_against(&running, &[&arguments[..], &files].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let page = std::fs::read_to_string(file).expect("the page");
-    for part in
-        ["ranked by the recommendation", "Recommended: first", "What predicts linear probe accuracy?", "<figure>"]
-    {
+    for part in [
+        "ranked by the recommendation",
+        "Recommended: first",
+        "What predicts linear probe accuracy?",
+        "<figure>",
+        "TransferScoreService/RankSources",
+        "&#34;reference_model&#34;:&#34;ok&#34;",
+        "What an attack on ok looks like",
+    ] {
         assert!(page.contains(part), "lacks {part:?}");
     }
+    let figures = names_in(&folder.path().join("figures"));
+    assert!(figures.contains(&"example-4.svg".to_owned()), "{figures:?}");
+    assert!(figures.iter().any(|name| name.ends_with("-and-linear-probe-accuracy.svg")), "{figures:?}");
+}
+
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect()
+}
+
+#[tokio::test]
+async fn a_comparison_is_reported_as_a_page_against_known_groups() {
+    let running = Running::start(Fake::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, figures) = (folder.path().join("report.html"), folder.path().join("figures"));
+    // The groups name the models.
+    let arguments =
+        ["compare", "--dataset", "digits", "--group", "far = ok, third", "--group", "near=other", "--report"];
+    let arguments = [&arguments[..], &[file.to_str().unwrap(), "--figures", figures.to_str().unwrap()]].concat();
+    let output = run_against(&running, &arguments).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    for words in ["adjusted Rand index", "0.625", "95 % of shuffles below", "25 %", "merges with the distances: 0.750"]
+    {
+        assert!(table.contains(words), "lacks {words:?}:\n{table}");
+    }
+    let page = std::fs::read_to_string(file).expect("the page");
+    for part in ["ok (far), other (near)", "TransferScoreService/CompareTasks", "Tournament of the attacks"] {
+        assert!(page.contains(part), "lacks {part:?}");
+    }
+    let mut figures = names_in(&figures);
+    figures.sort();
+    assert_eq!(figures, ["matrix-affinity.svg", "matrix-alpha1.svg", "matrix-alpha2.svg", "matrix-combined.svg"]);
+
+    let groups = folder.path().join("groups.toml");
+    std::fs::write(&groups, "far = [\"ok\", \"third\"]\nnear = [\"other\"]\n").expect("a file");
+    let arguments = ["compare", "--dataset", "digits", "--json", "--group-file", groups.to_str().unwrap()];
+    let output = run_against(&running, &arguments).await;
+    let event: serde_json::Value = serde_json::from_str(text(&output.stdout).trim()).expect("one event");
+    let agreement = &event["comparison"]["groupAgreement"];
+    assert_eq!(agreement["knownGroups"][0]["models"], serde_json::json!(["ok", "third"]));
+    assert_eq!(agreement["adjustedRandIndex"]["pValue"], 0.25);
+
+    std::fs::write(&groups, "far = 3").expect("a file");
+    let output =
+        run_against(&running, &["compare", "--dataset", "digits", "--group-file", groups.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    let output = run_against(&running, &["compare", "--dataset", "digits"]).await;
+    assert_eq!(output.status.code(), Some(2), "neither models nor groups");
+}
+
+#[tokio::test]
+async fn an_attack_is_reported_as_a_page() {
+    let running = Running::start(Fake::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("report.html");
+    let arguments = ["attack", "ok", "--dataset", "digits", "--evaluate", "other", "--report", file.to_str().unwrap()];
+    let output = run_against(&running, &arguments).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(file).expect("the page");
+    for part in [
+        "What does it take to fool ok?",
+        "Within a radius of 0.100 the attack succeeds on ok in 50 % of samples; on other in 50 % of samples.",
+        "Success over the radius",
+        "What an attack on ok looks like",
+        "Sample 4, labelled",
+        "TransferScoreService/Attack<pre>",
+    ] {
+        assert!(page.contains(part), "lacks {part:?}");
+    }
+    assert_eq!(page.matches("<figcaption>Sample").count(), 2, "of the first radius alone");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub struct AdversarialRequest {
     pub max_samples: usize,
     pub attack: AttackOptions,
     pub seed: u64,
+    pub with_clean_samples: bool,
 }
 
 /// One event of an attack.
@@ -36,6 +37,8 @@ pub struct AdversarialExamples {
     pub indices: Vec<usize>,
     /// Rows of pixels.
     pub samples: Array2<f32>,
+    /// The same before the attack; `None` unless asked for.
+    pub clean_samples: Option<Array2<f32>>,
     pub l2_norms: Vec<f64>,
     pub linf_norms: Vec<f64>,
     pub losses: Vec<f64>,

@@ -42,6 +42,7 @@ pub fn adversarial_request(request: proto::AttackRequest) -> Result<AdversarialR
         max_samples: request.max_samples as usize,
         attack: attack(Some(options))?,
         seed: request.seed,
+        with_clean_samples: request.with_clean_samples,
     })
 }
 
@@ -99,14 +100,16 @@ fn examples(found: AdversarialExamples) -> Result<proto::AdversarialExamples> {
     let numbers = |what: &str, values: Vec<f64>| -> Result<Vec<f64>> {
         values.into_iter().map(|value| finite(what, value)).collect()
     };
-    if found.samples.iter().any(|pixel| !pixel.is_finite()) {
-        return Err(Error::new(Reason::Internal, "an attacked sample is not finite; it was not sent"));
+    let clean = found.clean_samples.iter().flatten();
+    if found.samples.iter().chain(clean).any(|pixel| !pixel.is_finite()) {
+        return Err(Error::new(Reason::Internal, "a sample is not finite; it was not sent"));
     }
     Ok(proto::AdversarialExamples {
         epsilon: found.radius.map(|radius| finite("epsilon", radius)).transpose()?,
         shape: found.shape.into_iter().map(count).collect(),
         sample_indices: found.indices.into_iter().map(count).collect(),
         samples: found.samples.into_iter().collect(),
+        clean_samples: found.clean_samples.into_iter().flatten().collect(),
         l2_norms: numbers("an L2 norm", found.l2_norms)?,
         linf_norms: numbers("an L-infinity norm", found.linf_norms)?,
         losses: numbers("a loss", found.losses)?,

@@ -38,6 +38,7 @@ fn request(model: &str, attack: AttackOptions) -> AdversarialRequest {
         max_samples: 0,
         attack,
         seed: 3,
+        with_clean_samples: false,
     }
 }
 
@@ -200,6 +201,24 @@ fn targets_are_reached_and_restarts_do_no_worse() {
     };
     let (one, three) = (runs(1), runs(3));
     assert!(three.attacked.unwrap().rate >= one.attacked.unwrap().rate);
+}
+
+#[test]
+fn clean_samples_come_along_where_asked_for() {
+    let options = AttackOptions { epsilon: Some(0.1), ..attack(AttackMethod::Fgsm) };
+    let asked = AdversarialRequest { max_samples: 9, ..request("digits-reference", options) };
+    let without = made(&asked);
+    assert!(without.chunks.iter().all(|chunk| chunk.clean_samples.is_none()));
+    let with = made(&AdversarialRequest { with_clean_samples: true, ..asked });
+    for (chunk, other) in with.chunks.iter().zip(&without.chunks) {
+        assert_eq!(chunk.samples, other.samples);
+        let clean = chunk.clean_samples.as_ref().unwrap();
+        assert_eq!(clean.dim(), chunk.samples.dim());
+        for ((attacked, clean), length) in chunk.samples.rows().into_iter().zip(clean.rows()).zip(&chunk.linf_norms) {
+            let change = attacked.iter().zip(clean).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+            assert!((change - length).abs() < 1e-6 && change > 0.05, "{change} {length}");
+        }
+    }
 }
 
 #[test]

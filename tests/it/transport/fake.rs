@@ -156,6 +156,7 @@ impl Scoring for Fake {
         on_event(AdversarialEvent::Progress(Progress { done: 1, total: 2, stage: request.models[0].clone() }));
         for radius in [0.1, 0.2] {
             let mut examples = examples(radius);
+            examples.clean_samples.take_if(|_| !request.with_clean_samples);
             if let Some(spoil) = self.spoil_examples {
                 spoil(&mut examples);
             }
@@ -226,6 +227,7 @@ fn examples(radius: f64) -> AdversarialExamples {
         shape: vec![1, 1, 3],
         indices: vec![4, 7],
         samples: ndarray::array![[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]],
+        clean_samples: Some(ndarray::array![[0.0, 0.1, 0.2], [0.3, 0.4, 0.5]]),
         l2_norms: vec![0.2, 0.3],
         linf_norms: vec![radius, radius],
         losses: vec![1.0, 2.0],

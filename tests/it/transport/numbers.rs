@@ -242,15 +242,17 @@ async fn bad_numbers_of_examples_are_not_sent() {
     let request = || AttackRequest {
         models: vec!["ok".to_owned()],
         probe: Some(attack_request::Probe::Dataset("digits".to_owned())),
+        with_clean_samples: true,
         ..AttackRequest::default()
     };
     type SpoilExamples = fn(&mut AdversarialExamples);
-    let spoils: [(&str, SpoilExamples); 5] = [
+    let spoils: [(&str, SpoilExamples); 6] = [
         ("pixel", |examples| examples.samples[[1, 2]] = f32::NAN),
         ("radius", |examples| examples.radius = Some(f64::INFINITY)),
         ("L2 norm", |examples| examples.l2_norms[0] = f64::NAN),
         ("L-infinity norm", |examples| examples.linf_norms[1] = f64::NAN),
         ("loss", |examples| examples.losses[1] = f64::INFINITY),
+        ("clean sample", |examples| examples.clean_samples.as_mut().unwrap()[[1, 2]] = f32::NAN),
     ];
     for (what, spoil) in spoils {
         let running = Running::start(Fake { spoil_examples: Some(spoil), ..Fake::default() }).await;

@@ -1,9 +1,9 @@
-//! The HTML page: what it says, that it is self-contained, that nothing in it is executed.
+//! The page of a ranking: what it says, that it is self-contained, that nothing in it is executed.
 
 use transferscore::{
     report::{
-        RankingReport, RecommendedPlace, ReportedModel, ReportedPoint, ReportedRecommendation, ReportedScore,
-        ReportedSource, ReportedTransfer, ranking_html,
+        RankingReport, RecommendedPlace, ReportedModel, ReportedPoint, ReportedRecommendation, ReportedRequest,
+        ReportedScore, ReportedSource, ReportedTransfer, ranking_page,
     },
     stats::{Agreement, Coefficient, Estimate, ShuffledNull},
 };
@@ -81,7 +81,7 @@ const COMBINED: [f64; 5] = [0.54, 0.46, 0.44, 0.34, 0.23];
 const ACCURACIES: [f64; 5] = [0.99, 0.94, 0.89, 0.85, 0.75];
 
 /// The digits pilot's figures, from all to no shared classes.
-fn report() -> RankingReport {
+pub fn report() -> RankingReport {
     RankingReport {
         reference_model: ReportedModel { name: "digits-target".to_owned(), digest: "ab".repeat(32) },
         dataset: "digits-probe".to_owned(),
@@ -113,11 +113,20 @@ fn report() -> RankingReport {
             },
         ],
         settings: vec![("Seed".to_owned(), "0".to_owned()), ("Attack".to_owned(), "virtual, L2".to_owned())],
+        examples: None,
+        request: Some(ReportedRequest {
+            method: "transferscore.v1.TransferScoreService/RankSources".to_owned(),
+            json: r#"{"reference_model":"digits-target"}"#.to_owned(),
+        }),
     }
 }
 
+fn html_of(report: &RankingReport) -> String {
+    ranking_page(report).unwrap().html().unwrap()
+}
+
 fn finding(report: &RankingReport) -> String {
-    let html = ranking_html(report).unwrap();
+    let html = html_of(report);
     let (_, rest) = html.split_once("aria-label=\"Finding\">").unwrap();
     rest.split_once("</section>").unwrap().0.to_owned()
 }
@@ -125,14 +134,14 @@ fn finding(report: &RankingReport) -> String {
 #[test]
 fn the_page_shows_finding_table_charts_and_what_repeats_it() {
     let report = report();
-    let html = ranking_html(&report).unwrap();
+    let html = html_of(&report);
     // For a person to look at: TRANSFERSCORE_REPORT=FILE keeps the page.
     if let Some(path) = std::env::var_os("TRANSFERSCORE_REPORT") {
         std::fs::write(path, &html).unwrap();
     }
     for part in [
         "digits-overlap-100 leads 5 sources by combined (reference → source): 0.540 (95 % interval 0.510 to 0.570).",
-        "Every source is clearly above chance.",
+        "Every source is clearly above chance: models that share nothing reach 0.0700 here.",
         "Recommended: digits-overlap-100. By 2 scores together it is the best in 95 % of resamples.",
         "combined (reference → source) (66.7 %), explained (33.3 %)",
         "goes well together with linear probe accuracy (Spearman 1.00 over 5 sources)",
@@ -146,27 +155,23 @@ fn the_page_shows_finding_table_charts_and_what_repeats_it() {
         &"ab".repeat(32),
         &"cd".repeat(32),
         "<dt>Seed</dt><dd>0</dd>",
+        "TransferScoreService/RankSources<pre>{&#34;reference_model&#34;",
+        "Spearman 1.00 (0.50 to 1.00)</text>",
         "name=\"viewport\"",
         "prefers-color-scheme: dark",
     ] {
         assert!(html.contains(part), "lacks {part:?}");
     }
-    assert_eq!(html.matches("<svg class=\"bar\"").count(), 5 + 3);
+    assert_eq!(html.matches("<svg class=\"bar\"").count(), 5 + 3 + 3 + 1, "sources, places, scores of two transfers");
     assert_eq!(html.matches("may be best").count(), 1 + 1, "the contender and the legend");
-    assert_eq!(html.matches("<figure>").count(), 3, "of the first measured transfer alone");
-    assert_eq!(html, ranking_html(&report).unwrap());
+    assert_eq!(html.matches("<figure>").count(), (1 + 3) + 1, "a small plot for each score where there are several");
+    assert_eq!(html, html_of(&report));
 }
 
 #[test]
 fn the_page_needs_no_network_and_no_script() {
-    let html = ranking_html(&report()).unwrap();
-    let links = html.replace("http://www.w3.org/2000/svg", "");
-    for foreign in ["http:", "https:", "src=", "href=", "<script", "<link", "@import", "url(", "onload"] {
-        assert!(!links.contains(foreign), "contains {foreign}");
-    }
-    for stand_in in ["#010101", "#020202", "#030303", "#040404"] {
-        assert!(!html.contains(stand_in), "a colour was not replaced by the page's own");
-    }
+    let html = html_of(&report());
+    super::is_self_contained(&html);
 }
 
 #[test]
@@ -192,14 +197,14 @@ fn every_text_is_escaped() {
             score.points.iter_mut().for_each(|point| point.name = "<script>".to_owned());
         }
     }
-    let html = ranking_html(&report).unwrap();
+    let html = html_of(&report);
     assert!(!html.contains("<script"), "a name became markup");
     // In the chart's labels too.
     assert!(html.contains("1 &lt;script&gt;"), "the chart lacks the label");
     // A digest is cut by characters that it may not have.
     report.probe_digest = "é".repeat(30);
     report.sources.iter_mut().for_each(|source| source.model.digest = "é".repeat(30));
-    ranking_html(&report).unwrap();
+    html_of(&report);
 }
 
 #[test]
@@ -225,7 +230,7 @@ fn a_lead_is_judged_by_resamples_where_there_are_any() {
     let expected = "Resampled, these 360 samples do not tell the sources apart for certain: digits-overlap-100 is above \
                     digits-overlap-75 in more than 99 % of resamples and best of all in 80 %.";
     assert!(text.contains(expected), "{text}");
-    assert!(ranking_html(&report).unwrap().contains("<td data-name=\"Best\">80 %</td>"));
+    assert!(html_of(&report).contains("<td data-name=\"Best\">80 %</td>"));
     report.sources[0].probability_best = Some(0.95);
     assert!(finding(&report).contains("these 360 samples tell the sources apart: "));
 }
@@ -234,7 +239,10 @@ fn a_lead_is_judged_by_resamples_where_there_are_any() {
 fn what_chance_explains_is_not_praised() {
     let mut report = report();
     report.sources[4].value = estimate(0.08, 0.02);
-    assert!(finding(&report).contains("4 of 5 sources are clearly above chance."));
+    assert!(
+        finding(&report)
+            .contains("4 of 5 sources are clearly above chance: models that share nothing reach 0.0700 here.")
+    );
     report.sources.iter_mut().for_each(|source| source.value = estimate(0.06, 0.02));
     assert!(finding(&report).contains("No source is clearly above chance"));
     report.sources.iter_mut().for_each(|source| {
@@ -272,7 +280,7 @@ fn prediction_is_worded_by_its_size_and_withheld_for_few_sources_and_chance() {
     assert!(
         found(&mut report, 1.0, 0.01).contains("cannot be told from so few sources (Spearman 1.00 over 4 sources)")
     );
-    assert!(ranking_html(&report).unwrap().contains("mean next to nothing"));
+    assert!(html_of(&report).contains("mean next to nothing"));
     report.transfers[0].scores[0].coefficients = None;
     assert!(!finding(&report).contains("Spearman"));
 }
@@ -289,7 +297,7 @@ fn a_recommendation_says_when_the_scores_do_not_tell() {
     let text = finding(&report);
     assert!(text.contains("Recommended: none alone. digits-overlap-100 comes first"), "{text}");
     report.recommendation = ReportedRecommendation::default();
-    let html = ranking_html(&report).unwrap();
+    let html = html_of(&report);
     assert!(!html.contains("Recommended"), "nothing was");
 }
 
@@ -299,14 +307,14 @@ fn odd_rankings_still_make_a_page() {
     none.sources.clear();
     none.recommendation = ReportedRecommendation::default();
     none.transfers.clear();
-    let html = ranking_html(&none).unwrap();
+    let html = html_of(&none);
     assert!(html.contains("No source could be ranked") && !html.contains("<table"));
 
     let mut one = report();
     one.sources.truncate(1);
     one.recommendation.places.truncate(1);
     one.transfers.clear();
-    let html = ranking_html(&one).unwrap();
+    let html = html_of(&one);
     assert!(html.contains("is the only source ranked") && !html.contains("<figure>"));
 
     let mut strange = report();
@@ -317,7 +325,7 @@ fn odd_rankings_still_make_a_page() {
     let nothing = strange.sources[0].value.clone();
     strange.recommendation.places.iter_mut().for_each(|place| place.value = nothing.clone());
     strange.transfers[0].scores[0].points.iter_mut().for_each(|point| point.score = nothing.clone());
-    let html = ranking_html(&strange).unwrap();
+    let html = html_of(&strange);
     assert!(!html.contains("NaN") && !html.contains("inf%"), "a number that is none is shown");
 
     let mut equal = report();
@@ -325,18 +333,19 @@ fn odd_rankings_still_make_a_page() {
     equal.transfers.truncate(1);
     equal.transfers[0].scores = vec![score("explained", false, &[0.5; 5], &[1.0; 5], 0.0)];
     equal.transfers[0].scores[0].coefficients = None;
-    assert_eq!(ranking_html(&equal).unwrap().matches("<figure>").count(), 1);
+    assert_eq!(html_of(&equal).matches("<figure>").count(), 1);
     equal.transfers[0].scores.clear();
-    assert!(!ranking_html(&equal).unwrap().contains("What predicts"));
+    assert!(!html_of(&equal).contains("What predicts"));
 
     let mut many = report();
     many.sources = (1..=300).map(|i| source(i, &format!("m{i}"), 1.0 / i as f64, 0.5 + 0.001 * i as f64)).collect();
     let values: Vec<f64> = (1..=3000).map(|i| 1.0 / f64::from(i)).collect();
     many.transfers[0].scores = vec![score("explained", false, &values, &values, 1.0); 9];
-    let html = ranking_html(&many).unwrap();
+    let html = html_of(&many);
     assert_eq!(
         html.matches("<figure>").count(),
-        4 + 4,
-        "of very many points no more are drawn than of others are shown"
+        1 + 2 + 1,
+        "of very many points no more than two small plots are drawn"
     );
+    assert!(html.contains("7 more plots are left out"));
 }
