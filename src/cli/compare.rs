@@ -21,10 +21,10 @@ use crate::{
     limits,
     report::matrix_page,
     transport::{
-        client::ClientError,
+        client::{Client, ClientError},
         proto::{
-            self, CompareTasksRequest, GroupAgreement, TaskComparison, TaskGroup, compare_tasks_request::Probe,
-            compare_tasks_response::Event,
+            self, CompareTasksRequest, CompareTasksResponse, GroupAgreement, TaskComparison, TaskGroup,
+            compare_tasks_request::Probe, compare_tasks_response::Event,
         },
     },
 };
@@ -87,24 +87,11 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
         known_groups,
     };
     let session = Session::open(args.client).await?;
-    let bar = progress::bar();
-    let mut events = session.client.compare_tasks(request.clone()).await?;
-    let mut last = None;
-    while let Some(response) = events.next().await? {
-        match &response.event {
-            Some(Event::Progress(progress)) => progress::advance(&bar, progress),
-            Some(Event::Comparison(comparison)) => {
-                bar.finish_and_clear();
-                if as_json {
-                    json::print("CompareTasksResponse", &response)?;
-                }
-                last = Some(comparison.clone());
-            }
-            None => {}
-        }
-    }
-    drop(events);
-    let comparison = last.ok_or(ClientError::Incomplete)?;
+    let comparison = compare(&session.client, request.clone(), |event| match as_json {
+        true => json::print("CompareTasksResponse", event),
+        false => Ok(()),
+    })
+    .await?;
     session.close().await?;
     if !as_json {
         print(&comparison)?;
@@ -113,6 +100,32 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
         args.output.write(&matrix_page(&compare_report::of(&comparison, &request))?)?;
     }
     Ok(())
+}
+
+/// Runs a comparison under a progress bar. `on_result` sees the event that has it.
+///
+/// # Errors
+/// When the server refuses or fails, or `on_result` does.
+pub async fn compare(
+    client: &Client,
+    request: CompareTasksRequest,
+    mut on_result: impl FnMut(&CompareTasksResponse) -> Result<(), Failure>,
+) -> Result<TaskComparison, Failure> {
+    let bar = progress::bar();
+    let mut events = client.compare_tasks(request).await?;
+    let mut last = None;
+    while let Some(response) = events.next().await? {
+        match &response.event {
+            Some(Event::Progress(progress)) => progress::advance(&bar, progress),
+            Some(Event::Comparison(comparison)) => {
+                bar.finish_and_clear();
+                on_result(&response)?;
+                last = Some(comparison.clone());
+            }
+            None => {}
+        }
+    }
+    last.ok_or_else(|| ClientError::Incomplete.into())
 }
 
 /// A group as it is written on the command line.
@@ -131,7 +144,11 @@ fn known_groups(given: Vec<TaskGroup>, file: Option<&Path>) -> Result<Vec<TaskGr
     Ok(groups.into_iter().map(|(name, models)| TaskGroup { name, models }).collect())
 }
 
-fn print(comparison: &TaskComparison) -> Result<(), Failure> {
+/// The matrices, the merges and how they agree with known groups.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print(comparison: &TaskComparison) -> Result<(), Failure> {
     println!("alpha1: a row for each attacked model, a column for each model read");
     table::print(&matrix(comparison, |row| row.alpha1.iter().map(|value| value.value).collect()))?;
     println!("affinity: how each attack fares in the tournament for each model read");

@@ -45,7 +45,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 }
 
 /// A folder of the repository, also when the binary is called from elsewhere.
-fn bundled(folder: &Path) -> PathBuf {
+pub fn bundled(folder: &Path) -> PathBuf {
     if folder.is_dir() {
         return folder.to_owned();
     }

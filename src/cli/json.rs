@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde::Deserializer;
 
 use super::Failure;
 use crate::transport::proto::FILE_DESCRIPTOR_SET;
@@ -31,15 +32,37 @@ pub fn brief(name: &str, message: &impl Message) -> Result<String, Failure> {
 
 fn write(name: &str, message: &impl Message, options: &SerializeOptions) -> Result<String, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::Work(format!("cannot write {name} as JSON: {error}"));
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| broken(&error))?;
-    let descriptor = pool
-        .get_message_by_name(&format!("transferscore.v1.{name}"))
-        .ok_or_else(|| broken(&"there is no such message"))?;
-    let dynamic =
-        DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| broken(&error))?;
+    let dynamic = DynamicMessage::decode(descriptor(name)?, message.encode_to_vec().as_slice());
+    let dynamic = dynamic.map_err(|error| broken(&error))?;
     let mut json = Vec::new();
     dynamic
         .serialize_with_options(&mut serde_json::Serializer::new(&mut json), options)
         .map_err(|error| broken(&error))?;
     String::from_utf8(json).map_err(|error| broken(&error))
+}
+
+/// A message of package `transferscore.v1` from its JSON.
+///
+/// # Errors
+/// What is wrong with the JSON, and where.
+pub fn from_json<M: Message + Default>(name: &str, json: &str) -> Result<M, Failure> {
+    let value: serde_json::Value =
+        serde_json::from_str(json).map_err(|error| Failure::Work(format!("cannot read {name}: {error}")))?;
+    from_value(name, value)
+}
+
+/// The same from values that are read already, of JSON or of TOML.
+///
+/// # Errors
+/// A field that the message does not have, or a value of another type.
+pub fn from_value<'a, M: Message + Default, V: Deserializer<'a>>(name: &str, value: V) -> Result<M, Failure> {
+    let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("cannot read {name}: {error}"));
+    let dynamic = DynamicMessage::deserialize(descriptor(name)?, value).map_err(|error| broken(&error))?;
+    M::decode(dynamic.encode_to_vec().as_slice()).map_err(|error| broken(&error))
+}
+
+fn descriptor(name: &str) -> Result<MessageDescriptor, Failure> {
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| Failure::Work(error.to_string()))?;
+    pool.get_message_by_name(&format!("transferscore.v1.{name}"))
+        .ok_or_else(|| Failure::Work(format!("there is no message {name}")))
 }

@@ -12,6 +12,7 @@ mod compare_report;
 mod datasets;
 mod demo;
 mod example_report;
+mod experiment;
 mod failure;
 mod fine_tune;
 mod gradient;
@@ -61,6 +62,8 @@ enum Command {
     Rank(rank::RankArgs),
     /// Compare the tasks of several models: who attacks whom how well, and which belong together
     Compare(compare::CompareArgs),
+    /// Run one of the paper's experiments, or one's own: models, datasets and calls in a folder
+    Experiment(experiment::ExperimentArgs),
     /// Make adversarial examples of a model or of several together
     Attack(attack::AdversarialArgs),
     /// Train a model on a dataset, and measure how well it does on samples held out
@@ -111,6 +114,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Score(args) => score::run(args).await,
             Command::Rank(args) => rank::run(args).await,
             Command::Compare(args) => compare::run(args).await,
+            Command::Experiment(args) => experiment::run(args).await,
             Command::Attack(args) => attack::run(args).await,
             Command::FineTune(args) => fine_tune::run(args).await,
             Command::Models(args) => models::run(args).await,

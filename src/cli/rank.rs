@@ -127,6 +127,7 @@ pub fn request(
         gradient_matching: Some(method.gradient_matching()),
         rank_by: by.map_or(0, |metric| proto::RankingMetric::from(metric).into()),
         recommend_from: Vec::new(),
+        theory_checks: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod clients;
 mod config;
 mod dataset;
 mod errors;
+mod experiment;
 mod gradient;
 mod layers;
 mod mathematics;

@@ -52,7 +52,7 @@ pub fn ranking_request(request: proto::RankSourcesRequest) -> Result<RankingRequ
             max_samples: max_samples(request.max_samples)?,
             attack: attack::attack(request.attack)?,
             matching: matching(request.gradient_matching),
-            theory: None,
+            theory: request.theory_checks.map(|options| TheoryOptions { smoothness: options.smoothness }),
             knowledge: knowledge::knowledge(request.knowledge)?,
             seed: request.seed,
             confidence: confidence::confidence(request.confidence)?,

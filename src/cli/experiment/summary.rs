@@ -1,0 +1,175 @@
+//! `result.json`: what an experiment found, in one file.
+//!
+//! For each ranking, how well every score agrees with every measured transfer over the sources; for each comparison, how well its
+//! clusters agree with the known groups. The answers themselves are in the calls' own files.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Serialize;
+
+use super::{
+    checkpoint::{Answer, Finished, write_whole},
+    definition::{Call, Definition},
+};
+use crate::{
+    cli::{Failure, rank::Ranked},
+    transport::proto::{self, TaskComparison},
+};
+
+pub const FILE: &str = "result.json";
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    title: &'a str,
+    question: &'a str,
+    paper: &'a str,
+    version: &'static str,
+    /// Of all calls, as they were measured when each was made.
+    seconds: f64,
+    /// The most memory that this process held, with the server in it where that is ours; absent where it cannot be told.
+    peak_bytes: Option<u64>,
+    calls: Vec<CallSummary<'a>>,
+}
+
+#[derive(Serialize)]
+struct CallSummary<'a> {
+    name: &'a str,
+    title: &'a str,
+    seconds: f64,
+    #[serde(flatten)]
+    found: Found,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Found {
+    Ranking(RankingSummary),
+    Comparison(ComparisonSummary),
+}
+
+#[derive(Serialize)]
+struct RankingSummary {
+    /// Best first.
+    sources: Vec<String>,
+    contenders: Vec<String>,
+    recommended: Vec<String>,
+    skipped: BTreeMap<String, String>,
+    agreement: Vec<AgreementSummary>,
+}
+
+/// How well a score predicts a measured transfer.
+#[derive(Serialize)]
+struct AgreementSummary {
+    score: String,
+    measured_transfer: String,
+    n_sources: u32,
+    spearman: Option<CoefficientSummary>,
+    weighted_kendall: Option<CoefficientSummary>,
+    regret_at_1: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct CoefficientSummary {
+    value: f64,
+    lower: Option<f64>,
+    upper: Option<f64>,
+    p_value: f64,
+}
+
+#[derive(Serialize)]
+struct ComparisonSummary {
+    models: Vec<String>,
+    groups: Vec<u32>,
+    cophenetic_correlation: Option<f64>,
+    adjusted_rand_index: Option<AgainstChance>,
+    cophenetic_correlation_with_groups: Option<AgainstChance>,
+}
+
+#[derive(Serialize)]
+struct AgainstChance {
+    value: f64,
+    chance_mean: f64,
+    chance_upper: f64,
+    p_value: f64,
+}
+
+/// Writes the file and gives its text.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(definition: &Definition, finished: &[(&Call, Finished)], output: &Path) -> Result<String, Failure> {
+    let calls = finished.iter().map(|(call, done)| CallSummary {
+        name: &call.name,
+        title: &call.title,
+        seconds: done.seconds,
+        found: match &done.answer {
+            Answer::Ranked(ranked) => Found::Ranking(of_ranking(ranked)),
+            Answer::Compared { comparison, .. } => Found::Comparison(of_comparison(comparison)),
+        },
+    });
+    let summary = Summary {
+        title: &definition.title,
+        question: &definition.question,
+        paper: &definition.paper,
+        version: env!("CARGO_PKG_VERSION"),
+        seconds: finished.iter().map(|(_, done)| done.seconds).sum(),
+        peak_bytes: peak_bytes(),
+        calls: calls.collect(),
+    };
+    let text = serde_json::to_string_pretty(&summary).map_err(|cause| Failure::Work(cause.to_string()))?;
+    write_whole(&output.join(FILE), text.as_bytes())?;
+    Ok(text)
+}
+
+fn of_ranking(Ranked { ranking, .. }: &Ranked) -> RankingSummary {
+    let recommendation = ranking.recommendation.clone().unwrap_or_default();
+    RankingSummary {
+        sources: ranking.sources.iter().map(|source| source.source_model.clone()).collect(),
+        contenders: recommendation.contenders,
+        recommended: recommendation.sources.into_iter().map(|source| source.source_model).collect(),
+        skipped: ranking.skipped.iter().map(|one| (one.source_model.clone(), one.reason.clone())).collect(),
+        agreement: ranking.correlations.iter().map(agreement).collect(),
+    }
+}
+
+fn agreement(correlation: &proto::Correlation) -> AgreementSummary {
+    AgreementSummary {
+        score: correlation.score.clone(),
+        measured_transfer: correlation.measured_transfer.clone(),
+        n_sources: correlation.n_sources,
+        spearman: correlation.spearman.as_ref().map(coefficient),
+        weighted_kendall: correlation.weighted_kendall.as_ref().map(coefficient),
+        regret_at_1: correlation.regret_at_1.as_ref().map(|regret| regret.absolute),
+    }
+}
+
+fn coefficient(found: &proto::Coefficient) -> CoefficientSummary {
+    CoefficientSummary { value: found.value, lower: found.lower, upper: found.upper, p_value: found.p_value }
+}
+
+fn of_comparison(comparison: &TaskComparison) -> ComparisonSummary {
+    let agreement = comparison.group_agreement.as_ref();
+    let name = |row: &proto::TaskRow| row.model.as_ref().map_or_else(String::new, |model| model.name.clone());
+    let against = |found: Option<&proto::AgainstChance>| {
+        found.map(|found| AgainstChance {
+            value: found.value,
+            chance_mean: found.chance_mean,
+            chance_upper: found.chance_upper,
+            p_value: found.p_value,
+        })
+    };
+    ComparisonSummary {
+        models: comparison.rows.iter().map(name).collect(),
+        groups: comparison.groups.clone(),
+        cophenetic_correlation: comparison.cophenetic_correlation,
+        adjusted_rand_index: against(agreement.and_then(|found| found.adjusted_rand_index.as_ref())),
+        cophenetic_correlation_with_groups: against(agreement.and_then(|found| found.cophenetic_correlation.as_ref())),
+    }
+}
+
+/// The most memory that the process held, from the kernel's own books.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
