@@ -31,7 +31,7 @@ rank.source_models = ["digits-0", "digits-100"]
 rank.reference_model = "digits-reference"
 rank.dataset = "probe"
 rank.attack = { method = "ATTACK_METHOD_FGSM", epsilon = 0.1 }
-rank.confidence = { resamples = 50 }
+rank.confidence = { resamples = 100 }
 
 [[calls]]
 name = "absent"

@@ -182,6 +182,7 @@ async fn bad_scoring_requests_are_refused_with_reason_field_and_mend() {
             gradient_matching: request.gradient_matching,
             rank_by: 0,
             recommend_from: Vec::new(),
+            theory_checks: None,
         };
         let status = service.transfer_score(request).await.expect_err(case);
         assert_refused(case, &status, expected);
