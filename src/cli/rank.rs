@@ -379,6 +379,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_best_predictors_are_shown_and_the_baselines_always() {
+        let of = |score: &str, value: f64| proto::Correlation {
+            score: score.to_owned(),
+            weighted_kendall: Some(proto::Coefficient { value, ..proto::Coefficient::default() }),
+            ..proto::Correlation::default()
+        };
+        let scores: Vec<proto::Correlation> = (0..8)
+            .map(|rank| of(&format!("score {rank}"), 0.1 * f64::from(rank)))
+            .chain([of("knowledge.n_parameters", -0.5), of("recommendation", 0.35)])
+            .collect();
+        let (shown, n_left_out) = best_predictors(scores.iter().collect());
+        let names: Vec<&str> = shown.iter().map(|one| one.score.as_str()).collect();
+        let expected =
+            ["score 7", "score 6", "score 5", "score 4", "recommendation", "score 3", "knowledge.n_parameters"];
+        assert_eq!((names.as_slice(), n_left_out), (&expected[..], 3));
+    }
+
+    #[test]
     fn metrics_read_as_words() {
         for (metric, expected) in [
             (proto::RankingMetric::Unspecified, "combined, reference to source"),

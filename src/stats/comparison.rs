@@ -58,6 +58,19 @@ pub fn probability_best(estimates: &[Estimate]) -> Option<Vec<f64>> {
     (count > 0).then(|| shares.into_iter().map(|share| share / count as f64).collect())
 }
 
+/// The places of estimates from the largest value to the smallest. Of equal values the one that is more probably the largest
+/// ([`probability_best`]) comes first, of equally probable ones the earlier.
+pub fn best_first(estimates: &[Estimate]) -> Vec<usize> {
+    let best = probability_best(estimates).unwrap_or_default();
+    let shares = best.into_iter().chain(std::iter::repeat(0.0));
+    let mut order: Vec<(usize, f64, f64)> =
+        estimates.iter().zip(shares).enumerate().map(|(place, (one, share))| (place, one.value, share)).collect();
+    order.sort_by(|(_, left, left_share), (_, right, right_share)| {
+        right.total_cmp(left).then(right_share.total_cmp(left_share))
+    });
+    order.into_iter().map(|(place, ..)| place).collect()
+}
+
 /// The sources among which the best one is with the given probability: the fewest, most probable first, whose probabilities
 /// of being best add up to it. Indices, in that order; ties keep the order given.
 pub fn contenders(probability_best: &[f64], probability: f64) -> Vec<usize> {

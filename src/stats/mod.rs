@@ -22,7 +22,7 @@ mod tridiagonal;
 pub use aggregation::{Ballot, mean_share_below};
 pub use agreement::{Agreement, Coefficient, ENUMERATED_SOURCES, INTERVAL_SOURCES, SourceDraws};
 pub use clustering::{Merge, cophenetic_correlation, cophenetic_distances, flat_groups, ward};
-pub use comparison::{contenders, probabilities_above, probability_above, probability_best};
+pub use comparison::{best_first, contenders, probabilities_above, probability_above, probability_best};
 pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall};
 pub use decomposition::{
     FactoredEigen, LeftSingular, SymmetricEigen, half_solve, largest_eigenvalue, log_determinant, solve_positive,

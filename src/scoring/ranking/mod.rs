@@ -6,14 +6,12 @@ mod recommendation;
 
 pub use recommendation::check;
 
-use std::cmp::Ordering;
-
 use crate::{
     cancel::Cancel,
     error::{Error, Reason, Result},
     limits,
     scoring::types::*,
-    stats::{probabilities_above, probability_above, probability_best},
+    stats::{best_first, probabilities_above, probability_above, probability_best},
 };
 
 /// The ranking of these sources.
@@ -56,26 +54,20 @@ fn valued(rows: &[(String, PairScores)], path: &str) -> Result<Vec<(String, Esti
     valued.collect()
 }
 
-/// Orders sources by a value, best first; of equal values the one that is more probably the best comes first, of equally
-/// probable ones the earlier.
+/// Orders sources by a value, best first, as [`best_first`] does.
 fn order(valued: Vec<(String, Estimate)>) -> Vec<RankedSource> {
+    let values: Vec<Estimate> = valued.iter().map(|(_, value)| value.clone()).collect();
+    let order = best_first(&values);
+    let valued: Vec<(String, Estimate)> = order.into_iter().filter_map(|place| valued.get(place).cloned()).collect();
     let (names, values): (Vec<String>, Vec<Estimate>) = valued.into_iter().unzip();
-    let best = probability_best(&values).unwrap_or_default();
-    let shares = best.into_iter().map(Some).chain(std::iter::repeat(None));
-    let mut sources: Vec<((String, Estimate), Option<f64>)> = names.into_iter().zip(values).zip(shares).collect();
-    sources.sort_by(|((_, left), left_best), ((_, right), right_best)| {
-        let by_value = right.value.total_cmp(&left.value);
-        by_value.then(right_best.partial_cmp(left_best).unwrap_or(Ordering::Equal))
-    });
-    let (valued, best): (Vec<(String, Estimate)>, Vec<Option<f64>>) = sources.into_iter().unzip();
-    let (names, values): (Vec<String>, Vec<Estimate>) = valued.into_iter().unzip();
+    let best = probability_best(&values);
     let above_next: Vec<Option<f64>> =
         values.windows(2).map(|pair| if let [a, b] = pair { probability_above(a, b) } else { None }).collect();
     let sources = names.into_iter().zip(values).enumerate().map(|(index, (source_model, value))| RankedSource {
         source_model,
         rank: index + 1,
         value,
-        probability_best: best.get(index).copied().flatten(),
+        probability_best: best.as_ref().and_then(|best| best.get(index).copied()),
         probability_above_next: above_next.get(index).copied().flatten(),
     });
     sources.collect()

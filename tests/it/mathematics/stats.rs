@@ -4,7 +4,7 @@ use ndarray::{Array2, array};
 use proptest::prelude::*;
 use transferscore::stats::{
     Confidence, Error, Estimate, FactoredEigen, LeftSingular, Purpose, Replicates, Resamples, ShuffledNull,
-    SymmetricEigen, below, cyclic_permutation, gram_of_columns, half_solve, kendall, pearson, permutation,
+    SymmetricEigen, below, best_first, cyclic_permutation, gram_of_columns, half_solve, kendall, pearson, permutation,
     probabilities_above, probability_above, probability_best, quantile, spearman, standard_normal, stream,
 };
 
@@ -207,6 +207,19 @@ fn a_value_without_relation_is_above_its_null_as_often_as_the_level_says() {
         let share = (0..n_trials).filter(|_| is_above()).count() as f64 / f64::from(n_trials);
         close(share, 1.0 - level, 0.006);
     }
+}
+
+#[test]
+fn of_equal_values_the_more_probable_one_comes_first() {
+    let hits = |places: &[usize]| {
+        let hits: Vec<Option<bool>> = (0..40).map(|sample| Some(places.contains(&sample))).collect();
+        resamples(40).share(&hits).unwrap()
+    };
+    // The second and third have the same hits, so that the first, which has others, is the largest more often than either.
+    let estimates = [hits(&[9, 10]), hits(&[0, 1, 2]), hits(&[0, 1, 2]), hits(&[5, 6, 7])];
+    assert_eq!(best_first(&estimates), [3, 1, 2, 0]);
+    let without: Vec<Estimate> = estimates.into_iter().map(Estimate::without_replicates).collect();
+    assert_eq!(best_first(&without), [1, 2, 3, 0]);
 }
 
 /// The same number of hits, wherever they fall, must tie.
