@@ -27,11 +27,12 @@ path = "digits.npz"
 [[calls]]
 name = "fgsm"
 title = "FGSM"
-rank.source_models = ["digits-0", "digits-100"]
+rank.source_models = ["digits-0", "digits-50", "digits-100"]
 rank.reference_model = "digits-reference"
 rank.dataset = "probe"
 rank.attack = { method = "ATTACK_METHOD_FGSM", epsilon = 0.1 }
 rank.confidence = { resamples = 100 }
+lines = { axis = "shared classes, %", levels = [0, 50, 100] }
 
 [[calls]]
 name = "absent"
@@ -48,7 +49,7 @@ impl Bench {
     fn new(calls: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bench = Bench { folder };
-        for name in ["digits-0", "digits-100", "digits-reference"] {
+        for name in ["digits-0", "digits-50", "digits-100", "digits-reference"] {
             let from = repository("models").join(name);
             let to = bench.path("toy").join(name);
             fs::create_dir_all(&to).unwrap();
@@ -112,11 +113,20 @@ fn finished_calls_are_kept_and_a_second_run_goes_on_behind_them() {
     let result = json(&bench.path("results/result.json"));
     let calls = result["calls"].as_array().unwrap();
     assert_eq!(calls.len(), 2);
-    assert_eq!(calls[0]["ranking"]["sources"], serde_json::json!(["digits-100", "digits-0"]));
+    assert_eq!(calls[0]["ranking"]["sources"], serde_json::json!(["digits-100", "digits-50", "digits-0"]));
     let agreement = calls[0]["ranking"]["agreement"].as_array().unwrap();
-    assert!(agreement.iter().any(|one| one["score"] == "reference_to_source.alpha1" && one["n_sources"] == 2));
+    assert!(agreement.iter().any(|one| one["score"] == "reference_to_source.alpha1" && one["n_sources"] == 3));
     assert_eq!(calls[1]["comparison"]["models"].as_array().unwrap().len(), 3);
     assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["title"] == "Toy");
+    let page = fs::read_to_string(bench.path("results/report.html")).unwrap();
+    for words in ["Toy", "Does it run?", "FGSM", "Over the shared classes, %", "Who attacks whom"] {
+        assert!(page.contains(words), "{words}");
+    }
+    let figures: Vec<String> = fs::read_dir(bench.path("results/figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(figures.iter().any(|name| name.starts_with("fgsm-scores")), "{figures:?}");
     // What was kept reads the same as what was answered.
     let third = bench.run(&["--json"]);
     let again: Value = serde_json::from_str(&text(&third.stdout)).unwrap();
@@ -156,6 +166,7 @@ fn what_is_wrong_with_an_experiment_is_told_by_name() {
         ("path = \"digits.npz\"", "path = \"nowhere.npz\"", &["`probe`", "elsewhere", "nowhere.npz", "--data"]),
         ("title = \"FGSM\"", "titel = \"FGSM\"", &["titel"]),
         ("compare = {", "rank = {", &["call `tasks`", "models"]),
+        ("levels = [0, 50, 100]", "levels = [0, 100]", &["call `fgsm`", "a level for each"]),
     ] {
         bench.define(&CALLS.replace(from, to));
         let output = bench.run(&[]);
