@@ -2,8 +2,8 @@
 
 use ndarray::{Array1, array};
 use transferscore::training::{
-    Augmentation, Judgement, Patience, Schedule, ScheduleShape, Split, Truth, Verdict, batches, folds, initial_head,
-    share,
+    Augmentation, Judgement, Patience, Schedule, ScheduleShape, Split, Truth, Units, Verdict, batches, folds,
+    initial_head, share,
 };
 
 fn counts(samples: &[usize], classes: &[usize]) -> [usize; 3] {
@@ -132,4 +132,21 @@ fn judgements_are_cross_entropies_and_squared_errors() {
     let judged = Truth::Values(values.view()).judge(0, array![2.0_f32, 4.0].view()).unwrap();
     assert_eq!(judged, Judgement { loss: 2.5, hit: None });
     assert_eq!(Truth::Values(values.view()).judge(1, array![f32::NAN, 0.0].view()), None);
+}
+
+#[test]
+fn targets_are_counted_in_their_own_spread_and_heads_predict_the_targets() {
+    let targets = array![[1.0_f32, 10.0], [3.0, 10.0], [5.0, 14.0], [7.0, 14.0]];
+    let units = Units::of(targets.view());
+    let counted = units.counted(&targets);
+    // One scale for both: deviations -3 -1 1 3 and -2 -2 2 2 have a mean square of 4.5.
+    let scale = 4.5_f32.sqrt();
+    assert!((counted.row(0).to_owned() * scale - array![-3.0, -2.0]).iter().all(|x| x.abs() < 1e-6));
+    assert!((units.squared(1.0) - 4.5).abs() < 1e-6);
+    let (mut weight, mut bias) = (array![[2.0_f32], [1.0]].into_dyn(), array![0.5_f32, -1.0].into_dyn());
+    units.fold_into(&mut weight, &mut bias);
+    let expected = [2.0 * scale, scale, 4.0 + 0.5 * scale, 12.0 - scale];
+    assert!(weight.iter().chain(&bias).zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5));
+    // What does not vary keeps its unit.
+    assert_eq!(Units::of(array![[3.0_f32], [3.0]].view()).counted(&array![[4.0]]), array![[1.0]]);
 }
