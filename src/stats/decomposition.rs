@@ -35,10 +35,7 @@ impl SymmetricEigen {
     /// When the iteration does not converge, which finite entries of sane range never cause.
     pub fn of(matrix: ArrayView2<'_, f64>) -> Result<Self, Error> {
         let d = matrix.nrows();
-        let failed = Error::NoConvergence { rows: d, columns: matrix.ncols() };
-        if matrix.ncols() != d || !matrix.iter().all(|x| x.is_finite()) {
-            return Err(failed);
-        }
+        let failed = refusal(matrix)?;
         if d == 0 {
             return Ok(SymmetricEigen { values: Array1::zeros(0), vectors: Array2::zeros((0, 0)) });
         }
@@ -96,10 +93,7 @@ impl FactoredEigen {
     /// When the iteration does not converge, which finite entries of sane range never cause.
     pub fn of(matrix: ArrayView2<'_, f64>) -> Result<Self, Error> {
         let d = matrix.nrows();
-        let failed = Error::NoConvergence { rows: d, columns: matrix.ncols() };
-        if matrix.ncols() != d || !matrix.iter().all(|x| x.is_finite()) {
-            return Err(failed);
-        }
+        let failed = refusal(matrix)?;
         let par = parts_of(d);
         let form = TridiagonalForm::of(to_faer(matrix), par);
         let (mut values, mut vectors) = (Mat::zeros(d, 1), Mat::zeros(d, d));
@@ -144,16 +138,23 @@ fn parts_of(d: usize) -> Par {
     if d >= LARGE { Par::rayon(2) } else { Par::Seq }
 }
 
+/// The error of a matrix whose decomposition fails.
+///
+/// # Errors
+/// That error, where the matrix is not square or an entry not finite.
+fn refusal(matrix: ArrayView2<'_, f64>) -> Result<Error, Error> {
+    let (rows, columns) = matrix.dim();
+    let failed = Error::NoConvergence { rows, columns };
+    if rows == columns && matrix.iter().all(|x| x.is_finite()) { Ok(failed) } else { Err(failed) }
+}
+
 /// The largest eigenvalue of a symmetric matrix (d, d), of which the lower triangle is read; 0 for an empty one.
 ///
 /// # Errors
 /// When the iteration does not converge, which finite entries of sane range never cause.
 pub fn largest_eigenvalue(matrix: ArrayView2<'_, f64>) -> Result<f64, Error> {
     let d = matrix.nrows();
-    let failed = Error::NoConvergence { rows: d, columns: matrix.ncols() };
-    if matrix.ncols() != d || !matrix.iter().all(|x| x.is_finite()) {
-        return Err(failed);
-    }
+    let failed = refusal(matrix)?;
     if d == 0 {
         return Ok(0.0);
     }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod comparing;
 pub mod fake;
+mod fake_answers;
 mod fake_ranking;
 mod life_cycle;
 mod numbers;
