@@ -102,7 +102,7 @@ def told(name, result):
 
 
 def over_all(results):
-    """Mean weighted Kendall of each score with measured transfer, over an experiment's rankings, then over experiments."""
+    """Mean weighted Kendall of each score with measured transfer, of an experiment's rankings, then of all."""
     names = list(results)
     lines = ["### Over all experiments", "", "Mean weighted Kendall with measured transfer.", ""]
     lines += [f"| score | {' | '.join(names)} | mean |", "|---|" + "---|" * (len(names) + 1)]
