@@ -10,7 +10,7 @@
 use std::io::Read as _;
 
 use super::{
-    Wanted,
+    Wanted, check_classes,
     pickle::{self, Pickle},
 };
 use crate::dataset::{
@@ -101,10 +101,7 @@ pub fn open(wanted: &Wanted<'_>, seen: &mut Seen) -> Result<Found, DatasetError>
         Some(blob) => pickle::read(blob)?.texts("label_names").map_err(|problem| blob.wrong(problem))?,
         None => Vec::new(),
     };
-    if !classes.is_empty() && classes.len() != N_CLASSES {
-        let problem = format!("names {} classes, not {N_CLASSES}; download it again", classes.len());
-        return Err(members.need(names)?.wrong(problem));
-    }
+    check_classes(&classes, N_CLASSES, &members, names)?;
     Ok(Found {
         n_samples: labels.len(),
         shape: SHAPE.to_vec(),

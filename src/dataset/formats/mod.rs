@@ -14,6 +14,7 @@ mod taskonomy;
 
 use super::{
     DatasetError,
+    archive::Members,
     collection::Found,
     manifest::Manifest,
     place::{Place, Seen},
@@ -67,4 +68,13 @@ pub fn format_of(place: &Place, manifest: &Manifest) -> Result<&'static Format, 
             place.wrong(format!("is laid out as no known dataset ({}); docs/datasets.md shows how each looks", names()))
         }),
     }
+}
+
+/// Refuses a file of class names that has some, but not as many as there are classes.
+fn check_classes(classes: &[String], count: usize, members: &Members, file: &str) -> Result<(), DatasetError> {
+    if classes.is_empty() || classes.len() == count {
+        return Ok(());
+    }
+    let problem = format!("names {} classes, not {count}; download it again", classes.len());
+    Err(members.need(file)?.wrong(problem))
 }

@@ -4,7 +4,7 @@
 //! A picture is 3×96×96 bytes, each channel column by column; a label is one byte, 1 to 10, read as class 0 to 9.
 //! Samples are those of training in order, then those of the test. Pictures without labels are not read.
 
-use super::Wanted;
+use super::{Wanted, check_classes};
 use crate::{
     dataset::{
         DatasetError,
@@ -84,10 +84,7 @@ pub fn open(wanted: &Wanted<'_>, seen: &mut Seen) -> Result<Found, DatasetError>
         Some(blob) => blob.text()?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
         None => Vec::new(),
     };
-    if !classes.is_empty() && classes.len() != usize::from(N_CLASSES) {
-        let problem = format!("names {} classes, not {N_CLASSES}; download it again", classes.len());
-        return Err(members.need(NAMES)?.wrong(problem));
-    }
+    check_classes(&classes, usize::from(N_CLASSES), &members, NAMES)?;
     Ok(Found {
         n_samples: labels.len(),
         shape: SHAPE.to_vec(),
