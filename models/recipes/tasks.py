@@ -5,6 +5,7 @@ networks have the same encoder, from a 64×64 image to 2,048 numbers without a w
 task. Training and test views are of different rooms.
 
     python models/recipes/tasks.py
+    python models/recipes/tasks.py --write-probe models/experiments/tasks/datasets/rooms.npz
 """
 
 import dataclasses
@@ -29,6 +30,11 @@ SEMANTIC = (
     *("appliance", "opening", "person", "picture", "decor", "other"),
 )
 ROOMS = ("bedroom", "kitchen", "living", "bathroom", "office")
+# A probe set has every second test view, and maps at a quarter of the height and width: what transfer is measured on.
+PROBE_STEP = 2
+MAP_SHRINK = 4
+# Bits of a map's numbers in the probe set that are dropped, of the ten that float16 has behind its point.
+DROPPED_BITS = 4
 # Two places are told to be in one segment or not at these distances to the right and downwards.
 DISTANCES = (2, 8)
 
@@ -253,8 +259,28 @@ def draw_views(archive, task):
     return draw
 
 
+def write_probe(path, archive):
+    """Views `x` with kinds of rooms `y`, and for each task an array of its name: classes, or what its network is trained to
+    give, as (N, channels, 16, 16) means over places; of classes of places their shares."""
+    arrays = {"x": archive["rgb"][::PROBE_STEP], "y": archive["class_scene"][::PROBE_STEP].astype(np.int64)}
+    for name, task in TASKS.items():
+        target = task.target(load_labels(archive, task.stored))[::PROBE_STEP]
+        if name in MAP_TASKS:
+            if task.classes:
+                target = functional.one_hot(target, len(task.classes)).permute(0, 3, 1, 2)
+            bits = functional.avg_pool2d(target.float(), MAP_SHRINK).numpy().astype(np.float16).view(np.uint16)
+            half = 1 << (DROPPED_BITS - 1)
+            arrays[name] = ((bits + half) >> DROPPED_BITS << DROPPED_BITS).astype(np.uint16).view(np.float16)
+        else:
+            arrays[name] = target.numpy().astype(np.int64)
+    np.savez_compressed(path, **arrays)
+
+
 def main():
-    chosen = zoo.options(__doc__)
+    chosen = zoo.options(__doc__, write_probe="")
+    if chosen.write_probe:
+        write_probe(chosen.write_probe, np.load(chosen.data / "rooms" / "test.npz"))
+        return
     experiment = zoo.Experiment("tasks", chosen)
     train_part, test_part = (np.load(chosen.data / "rooms" / f"{part}.npz") for part in ("train", "test"))
     views = zoo.CENTRED(test_part["rgb"])

@@ -27,6 +27,7 @@ mod rank;
 mod ranking_report;
 mod reported;
 mod score;
+mod scores;
 mod serve;
 mod session;
 mod table;

@@ -1,11 +1,9 @@
 //! A ranking from the server as a [`RankingReport`].
 
-use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
-
 use super::{
     rank::{Ranked, score_words, words},
     reported::{Settings, estimate, model, request},
+    scores::Scores,
 };
 use crate::{
     limits,
@@ -14,7 +12,7 @@ use crate::{
         ReportedTransfer,
     },
     stats::{Agreement, Coefficient, Estimate},
-    transport::proto::{self, Correlation, FILE_DESCRIPTOR_SET, RankedSource, RankingRow, TransferScoreResponse},
+    transport::proto::{self, Correlation, RankedSource, RankingRow, TransferScoreResponse},
 };
 
 /// What the page tells of a ranking; `None` when the ranking has no source.
@@ -85,24 +83,23 @@ pub fn recommendation(recommendation: &proto::Recommendation) -> ReportedRecomme
 
 /// The measured transfers in the order of the answer; of each the scores, baselines last.
 fn transfers(Ranked { rows, ranking, .. }: &Ranked) -> Vec<ReportedTransfer> {
-    // Messages whose fields can be read by their path.
-    let sources: Vec<(usize, &str, DynamicMessage)> = ranking
+    let sources: Vec<(usize, &str, Scores)> = ranking
         .sources
         .iter()
         .filter_map(|source| {
             let row = rows.iter().find(|row| row.source_model == source.source_model)?;
-            Some((source.rank as usize, source.source_model.as_str(), readable(row.scores.as_ref()?)?))
+            Some((source.rank as usize, source.source_model.as_str(), Scores::of(row.scores.as_ref()?)?))
         })
         .collect();
     let mut transfers: Vec<(&str, ReportedTransfer)> = Vec::new();
     for correlation in &ranking.correlations {
         let path = correlation.measured_transfer.as_str();
-        let points = sources.iter().filter_map(|(rank, name, message)| {
+        let points = sources.iter().filter_map(|(rank, name, scores)| {
             let score = match correlation.kind() {
                 proto::MeasureKind::Recommendation => recommended_value(ranking, name)?,
-                _ => number(message, &correlation.score)?,
+                _ => scores.at(&correlation.score)?,
             };
-            let transfer = number(message, path)?;
+            let transfer = scores.at(path)?;
             Some(ReportedPoint { rank: *rank, name: (*name).to_owned(), score, transfer })
         });
         let score = reported_score(correlation, points.collect());
@@ -147,37 +144,4 @@ fn agreement(correlation: &Correlation) -> Option<Agreement> {
 fn recommended_value(ranking: &proto::Ranking, name: &str) -> Option<Estimate> {
     let mut places = ranking.recommendation.as_ref()?.sources.iter();
     places.find(|place| place.source_model == name)?.value.as_ref().map(estimate)
-}
-
-fn readable(scores: &TransferScoreResponse) -> Option<DynamicMessage> {
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok()?;
-    let descriptor = pool.get_message_by_name("transferscore.v1.TransferScoreResponse")?;
-    DynamicMessage::decode(descriptor, scores.encode_to_vec().as_slice()).ok()
-}
-
-/// The number at a path of fields; `None` where one of them is absent or it is no number.
-fn number(message: &DynamicMessage, path: &str) -> Option<Estimate> {
-    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
-    let field = message.descriptor().get_field_by_name(name)?;
-    if field.supports_presence() && !message.has_field(&field) {
-        return None;
-    }
-    match (&*message.get_field(&field), rest) {
-        (Value::Message(inner), Some(rest)) => number(inner, rest),
-        (Value::Message(inner), None) => with_interval(inner),
-        (Value::F64(value), None) => Some(Estimate::exact(*value)),
-        (Value::U64(value), None) => Some(Estimate::exact(*value as f64)),
-        _ => None,
-    }
-}
-
-/// A message with a value and, where it has them, the ends of its interval.
-fn with_interval(message: &DynamicMessage) -> Option<Estimate> {
-    let part = |name: &str| {
-        let field = message.descriptor().get_field_by_name(name)?;
-        let is_absent = field.supports_presence() && !message.has_field(&field);
-        if is_absent { None } else { message.get_field(&field).as_f64() }
-    };
-    let value = part("value")?;
-    Some(Estimate::of(value, part("lower").unwrap_or(value), part("upper").unwrap_or(value)))
 }

@@ -53,7 +53,7 @@ pub enum DatasetError {
     #[error("{file}: no array {array:?}, but {found:?}; save it with numpy.savez(file, x=samples, y=labels)")]
     MissingArray { file: String, array: &'static str, found: Vec<String> },
     #[error("{file}: array {array:?} {problem}")]
-    Array { file: String, array: &'static str, problem: String },
+    Array { file: String, array: String, problem: String },
     #[error("{file} {problem}")]
     File { file: String, problem: String },
     #[error(transparent)]

@@ -12,9 +12,11 @@ use super::{
 pub struct HeatMap<'a> {
     /// In words: "alpha1".
     pub name: &'a str,
+    /// What a row is, and what a column is: "attacked" and "read on".
+    pub axes: [&'a str; 2],
     /// Of all rows and columns.
     pub names: &'a [String],
-    /// A row for each attacked model, a column for each model read; finite or not.
+    /// Finite or not.
     pub values: &'a [Vec<f64>],
     /// What a pointer over a cell is told; may be empty.
     pub titles: &'a [Vec<String>],
@@ -145,7 +147,8 @@ pub fn draw(map: &HeatMap<'_>) -> Figure {
         drawing.rectangle((*left, y - 9.0), (10.0, 10.0), Colour::Group(group), "");
         drawing.text((left + 14.0, y), name, Lettering::new(GROUP_FONT, Colour::Ink));
     }
-    let label = format!("Heat map of {}: a row for each attacked model, a column for each model read", map.name);
+    let [row, column] = map.axes;
+    let label = format!("Heat map of {}: rows {row}, columns {column}", map.name);
     drawing.finish(&format!("matrix {}", map.name), &label)
 }
 
@@ -154,8 +157,9 @@ fn draw_labels(drawing: &mut Drawing, map: &HeatMap<'_>, layout: &Layout) {
     let lettering = Lettering::new(label_font(*cell), Colour::Ink);
     let caption = Lettering::new(10.0, Colour::Muted);
     drawing.text((*left, 12.0), map.name, Lettering::new(FONT + 1.0, Colour::Ink).bold());
-    drawing.text((left + side, 12.0), "read on", caption.anchored(Anchor::End));
-    drawing.text((left - STRIP - 8.0, top - STRIP - 6.0), "attacked", caption.anchored(Anchor::End));
+    let [row, column] = map.axes;
+    drawing.text((left + side, 12.0), column, caption.anchored(Anchor::End));
+    drawing.text((left - STRIP - 8.0, top - STRIP - 6.0), row, caption.anchored(Anchor::End));
     for (member, start) in map.order.iter().zip(starts) {
         let name = map.names.get(*member).map_or(String::new(), |name| shortened(name, LABEL_LETTERS));
         let middle = start + cell / 2.0;

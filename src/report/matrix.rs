@@ -164,7 +164,7 @@ pub fn matrix_sections(report: &MatrixReport) -> Result<Vec<Section>, ReportErro
     Ok(sections)
 }
 
-fn map_section(title: &str, maps: Vec<(Figure, String)>) -> Result<Option<Section>, ReportError> {
+pub(super) fn map_section(title: &str, maps: Vec<(Figure, String)>) -> Result<Option<Section>, ReportError> {
     if maps.is_empty() {
         return Ok(None);
     }
@@ -184,19 +184,19 @@ impl MatrixReport {
     }
 
     /// The known group of each model; empty without groups.
-    fn group_numbers(&self) -> Vec<usize> {
+    pub(super) fn group_numbers(&self) -> Vec<usize> {
         let Some(agreement) = &self.agreement else { return Vec::new() };
         let of = |model: &ReportedModel| agreement.groups.iter().position(|group| group.models.contains(&model.name));
         self.models.iter().map(|model| of(model).unwrap_or_default()).collect()
     }
 
-    fn group_names(&self) -> Vec<String> {
+    pub(super) fn group_names(&self) -> Vec<String> {
         let groups = self.agreement.iter().flat_map(|agreement| &agreement.groups);
         groups.map(|group| group.name.clone()).collect()
     }
 
     /// The order of the tree's leaves.
-    fn order(&self) -> Vec<usize> {
+    pub fn order(&self) -> Vec<usize> {
         let rows: Vec<Vec<f64>> = self.matrices.first().map(values).unwrap_or_default();
         dendrogram::order(&self.merges, self.models.len(), |a, b| {
             let pairs = rows.get(a).into_iter().flatten().zip(rows.get(b).into_iter().flatten());
@@ -225,6 +225,7 @@ impl MatrixReport {
         let n_clusters = self.clusters.iter().max().map_or(1, |last| last + 1);
         heat_map::draw(&HeatMap {
             name: &matrix.name,
+            axes: ["attacked", "read on"],
             names: &names,
             values: &values,
             titles: &titles,

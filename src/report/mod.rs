@@ -17,12 +17,14 @@ mod lines;
 mod matrix;
 mod matrix_finding;
 mod page;
+mod published;
 mod ranking;
 mod recommendation;
 mod repeat;
 mod scatter;
 mod svg;
 mod text;
+mod transfers;
 mod words;
 
 pub use agreement::{ReportedPoint, ReportedScore, ReportedTransfer};
@@ -32,10 +34,12 @@ pub use image::Picture;
 pub use lines::{LineChart, LinesReport, Series, SeriesKind, lines_section};
 pub use matrix::{MatrixReport, ReportedAgreement, ReportedGroup, ReportedMatrix, matrix_page, matrix_sections};
 pub use page::{Page, Part, Section};
+pub use published::{PublishedReport, PublishedRow, published_section};
 pub use ranking::{RankingReport, ReportedModel, ReportedSource, ranking_page, ranking_sections};
 pub use recommendation::{RecommendedPlace, ReportedRecommendation, recommendation_sentence};
 pub use repeat::{Ingredient, Repeat, ReportedRequest};
 pub use text::{caveats as caveats_section, finding as finding_section};
+pub use transfers::{TransfersReport, transfers_section};
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]

@@ -75,8 +75,9 @@ impl Bench {
     fn run(&self, more: &[&str]) -> Output {
         let [toy, data, output] = ["toy", "data", "results"].map(|name| self.path(name).display().to_string());
         let library = super::support::library().display().to_string();
-        let fixed = ["experiment", &toy, "--data", &data, "--output", &output, "--onnxruntime", &library];
-        run(&[&fixed, more].concat())
+        let fixed = ["experiment", &toy, "--output", &output, "--onnxruntime", &library];
+        let data = if more.contains(&"--data") { Vec::new() } else { vec!["--data", data.as_str()] };
+        run(&[&fixed, data.as_slice(), more].concat())
     }
 
     fn calls(&self) -> Vec<String> {
@@ -133,6 +134,70 @@ fn finished_calls_are_kept_and_a_second_run_goes_on_behind_them() {
     assert_eq!(again["calls"], result["calls"]);
     let told = text(&third.stderr);
     assert!(told.contains("FGSM: done before") && told.contains("Who attacks whom: done before"), "{told}");
+}
+
+#[test]
+fn rankings_for_several_references_make_a_matrix_and_the_papers_figures_stand_beside_ours() {
+    let call = |name: &str, reference: &str| {
+        format!(
+            "[[calls]]\nname = \"{name}\"\ntitle = \"{name}\"\nrank = {{ reference_model = \"{reference}\", \
+             dataset = \"probe\", max_samples = 60, confidence = {{ resamples = 100 }} }}\n"
+        )
+    };
+    let together = r#"
+[[datasets.probe]]
+path = "digits.npz"
+[[transfers]]
+title = "Who helps whom"
+score = "knowledge.affine_transfer.held_out_r2"
+[[published]]
+title = "Accuracies"
+call = "to-reference"
+score = "knowledge.linear_probe.accuracy"
+rows = [
+    { name = "few", value = 0.5, sources = ["digits-0"] },
+    { name = "most", value = 0.9, sources = ["digits-50", "digits-100"] },
+    { name = "none", value = 0.7, sources = ["digits-7"] },
+]
+"#;
+    let calls = [call("to-reference", "digits-reference"), call("to-half", "digits-50"), together.to_owned()].concat();
+    let bench = Bench::new(&calls);
+    let [data, none] = ["data", "none"].map(|name| bench.path(name).display().to_string());
+    // The first folder of data has nothing.
+    let run = bench.run(&["--data", &none, "--data", &data]);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let result = json(&bench.path("results/result.json"));
+    let row = |call: &str, source: &str| {
+        let rows = json(&bench.path(&format!("results/calls/{call}.json")));
+        let rows = rows["rows"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["sourceModel"] == source).unwrap()["scores"]["knowledge"].clone()
+    };
+    let matrix = &result["transfers"][0];
+    let models = ["digits-reference", "digits-50", "digits-0", "digits-100"];
+    assert_eq!(matrix["models"], serde_json::json!(models));
+    for (source, from) in models.iter().enumerate() {
+        for (reference, (call, to)) in [("to-reference", models[0]), ("to-half", models[1])].iter().enumerate() {
+            let found = &matrix["values"][source][reference];
+            match from == to {
+                true => assert!(found.is_null()),
+                false => assert_eq!(*found, row(call, from)["affineTransfer"]["heldOutR2"]["value"]),
+            }
+        }
+        assert!(matrix["values"][source][2].is_null(), "no ranking has that reference");
+    }
+    let published = &result["published"][0];
+    let probe = |source| row("to-reference", source)["linearProbe"]["accuracy"]["value"].as_f64().unwrap();
+    assert_eq!(published["rows"][0]["ours"].as_f64().unwrap(), probe("digits-0"));
+    let mean = (probe("digits-50") + probe("digits-100")) / 2.0;
+    assert!((published["rows"][1]["ours"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!(published["rows"][2]["ours"].is_null());
+    assert_eq!(published["spearman"], 1.0);
+    let page = fs::read_to_string(bench.path("results/report.html")).unwrap();
+    assert!(page.contains("Who helps whom") && page.contains("Beside the paper: Accuracies"));
+    assert!(page.contains("<title>digits-0 to digits-reference: "));
+
+    bench.define(&calls.replace("call = \"to-reference\"", "call = \"to-nowhere\""));
+    assert!(text(&bench.run(&[]).stderr).contains("published `Accuracies`: there is no ranking `to-nowhere`"));
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::{
 };
 
 const FILE: &str = "experiment.toml";
+/// The folder of an experiment's own datasets.
+pub const OWN_DATASETS: &str = "datasets";
 
 /// An experiment, checked.
 #[derive(Clone, Debug)]
@@ -30,6 +32,41 @@ pub struct Definition {
     /// Manifests of datasets by name: the first whose path exists is taken.
     pub datasets: BTreeMap<String, Vec<toml::Table>>,
     pub calls: Vec<Call>,
+    pub transfers: Vec<Transfers>,
+    pub published: Vec<Published>,
+}
+
+/// A score of every pair of models, from one ranking for each reference.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfers {
+    pub title: String,
+    /// Path of the score's field in the answer.
+    pub score: String,
+}
+
+/// Figures that the paper has, to be held against those of a ranking.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// What they are.
+    pub title: String,
+    /// The ranking that has ours.
+    pub call: String,
+    /// Path of the field that is ours.
+    pub score: String,
+    pub rows: Vec<PublishedRow>,
+}
+
+/// A figure of the paper.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedRow {
+    /// What it is the figure of.
+    pub name: String,
+    pub value: f64,
+    /// The sources that stand for it here; ours is their mean.
+    pub sources: Vec<String>,
 }
 
 /// One request of an experiment.
@@ -70,6 +107,10 @@ struct RawDefinition {
     #[serde(default)]
     datasets: BTreeMap<String, Vec<toml::Table>>,
     calls: Vec<RawCall>,
+    #[serde(default)]
+    transfers: Vec<Transfers>,
+    #[serde(default)]
+    published: Vec<Published>,
 }
 
 #[derive(Deserialize)]
@@ -121,8 +162,12 @@ impl Definition {
         if calls.is_empty() {
             return Err(wrong(&"it has no [[calls]], so there is nothing to run"));
         }
-        let RawDefinition { title, question, paper, datasets, .. } = raw;
-        Ok(Definition { folder: folder.to_owned(), title, question, paper, datasets, calls })
+        let is_ranking = |call: &Call| matches!(call.request, Request::Rank(_));
+        if let Some(one) = raw.published.iter().find(|one| !calls.iter().any(|c| c.name == one.call && is_ranking(c))) {
+            return Err(wrong(&format!("published `{}`: there is no ranking `{}`", one.title, one.call)));
+        }
+        let RawDefinition { title, question, paper, datasets, transfers, published, .. } = raw;
+        Ok(Definition { folder: folder.to_owned(), title, question, paper, datasets, calls, transfers, published })
     }
 }
 
@@ -163,17 +208,22 @@ fn is_file_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
-/// The manifests of the datasets, each where the first of its places exists below the folder of data, written below `output`: a
-/// folder to open datasets from.
+/// The manifests of the datasets, each where the first of its places exists below a folder of data or among the experiment's own,
+/// written below `output`: a folder to open datasets from.
 ///
 /// # Errors
 /// A usage failure that names the places where nothing was found.
-pub fn write_manifests(definition: &Definition, data: &Path, output: &Path) -> Result<(), Failure> {
+pub fn write_manifests(definition: &Definition, data: &[PathBuf], output: &Path) -> Result<(), Failure> {
+    let own = definition.folder.join(OWN_DATASETS);
     for (name, places) in &definition.datasets {
-        let path_of = |place: &toml::Table| place.get("path").and_then(toml::Value::as_str).map(|path| data.join(path));
-        let found = places.iter().find_map(|place| Some((place, path_of(place).filter(|path| path.exists())?)));
-        let Some((place, path)) = found else {
-            let paths: Vec<String> = places.iter().filter_map(path_of).map(|path| path.display().to_string()).collect();
+        let paths_of = |place: &toml::Table| -> Vec<PathBuf> {
+            let path = place.get("path").and_then(toml::Value::as_str);
+            path.into_iter().flat_map(|path| data.iter().chain([&own]).map(move |folder| folder.join(path))).collect()
+        };
+        let there = |place| paths_of(place).into_iter().find(|path| path.exists());
+        let Some((place, path)) = places.iter().find_map(|place| Some((place, there(place)?))) else {
+            let paths = places.iter().flat_map(paths_of).map(|path| path.display().to_string());
+            let paths: Vec<String> = paths.collect();
             let message = format!(
                 "the data of `{name}` is not there; put it at {}, or name the folder of data with --data",
                 paths.join(" or ")

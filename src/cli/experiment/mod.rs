@@ -7,6 +7,7 @@ mod checkpoint;
 mod definition;
 mod page;
 mod summary;
+mod together;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +16,8 @@ use std::{
 
 use self::{
     checkpoint::{Answer, Checkpoints, Digests, Finished},
-    definition::{Definition, Request},
+    definition::{Definition, OWN_DATASETS, Request},
+    together::Together,
 };
 use super::{Failure, compare, demo, options::ClientArgs, rank, reported::ReportArgs, session::Session};
 
@@ -23,9 +25,9 @@ use super::{Failure, compare, demo, options::ClientArgs, rank, reported::ReportA
 pub struct ExperimentArgs {
     /// Experiment: one of models/experiments by its name, or a folder with an experiment.toml
     experiment: PathBuf,
-    /// Folder of the datasets, as they were downloaded
+    /// Folder of the datasets, as they were downloaded; repeat for several
     #[arg(long, value_name = "DIR", default_value = "../shared/data")]
-    data: PathBuf,
+    data: Vec<PathBuf>,
     /// Folder for the results: a file for each call, result.json and report.html; a run goes on with what it finds there
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -56,10 +58,10 @@ pub async fn run(args: ExperimentArgs) -> Result<(), Failure> {
     let mut client = args.client;
     if client.server.is_none() {
         let datasets = output.join("datasets");
+        let own = definition.folder.join(OWN_DATASETS);
         definition::write_manifests(&definition, &args.data, &datasets)?;
         client.sources.models = vec![definition.folder.clone()];
-        client.sources.datasets =
-            [datasets, definition.folder.join("datasets")].into_iter().filter(|it| it.is_dir()).collect();
+        client.sources.datasets = [datasets, own].into_iter().filter(|it| it.is_dir()).collect();
     }
     let as_json = client.json;
     let session = Session::open(client).await?;
@@ -90,9 +92,10 @@ pub async fn run(args: ExperimentArgs) -> Result<(), Failure> {
         finished.push((call, done));
     }
     session.close().await?;
-    let result = summary::write(&definition, &finished, &output)?;
+    let together = Together::of(&definition, &finished);
+    let result = summary::write(&definition, &finished, &together, &output)?;
     let files = ReportArgs { report: Some(output.join(REPORT)), figures: Some(output.join("figures")) };
-    files.write(&page::of(&definition, &finished)?)?;
+    files.write(&page::of(&definition, &finished, &together)?)?;
     if as_json {
         println!("{result}");
         return Ok(());

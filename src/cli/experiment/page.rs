@@ -3,12 +3,13 @@
 use super::{
     checkpoint::{Answer, Finished},
     definition::{Call, Definition, Lines},
+    together::Together,
 };
 use crate::{
     cli::{Failure, compare_report, rank::Ranked, ranking_report, reported},
     report::{
         LineChart, LinesReport, Page, Part, Section, Series, SeriesKind, lines_section, matrix_sections,
-        ranking_sections,
+        published_section, ranking_sections, transfers_section,
     },
     stats::Estimate,
     transport::proto::{self, TransferScoreResponse},
@@ -18,8 +19,9 @@ use crate::{
 ///
 /// # Errors
 /// Only where a template fails, which no input makes it do.
-pub fn of(definition: &Definition, finished: &[(&Call, Finished)]) -> Result<Page, Failure> {
+pub fn of(definition: &Definition, finished: &[(&Call, Finished)], together: &Together) -> Result<Page, Failure> {
     let mut parts = Vec::new();
+    let mut compared = None;
     for (call, done) in finished {
         let mut sections = Vec::new();
         match &done.answer {
@@ -32,10 +34,22 @@ pub fn of(definition: &Definition, finished: &[(&Call, Finished)]) -> Result<Pag
                 }
             }
             Answer::Compared { comparison, request } => {
-                sections.extend::<Vec<Section>>(matrix_sections(&compare_report::of(comparison, request))?);
+                let report = compare_report::of(comparison, request);
+                sections.extend::<Vec<Section>>(matrix_sections(&report)?);
+                compared = Some(report);
             }
         }
         parts.push(Part { title: call.title.clone(), sections });
+    }
+    let mut sections = Vec::new();
+    for report in &together.transfers {
+        sections.extend(transfers_section(report, compared.as_ref())?);
+    }
+    for report in &together.published {
+        sections.push(published_section(report)?);
+    }
+    if !sections.is_empty() {
+        parts.push(Part { title: "All calls together".to_owned(), sections });
     }
     let summary = match definition.paper.as_str() {
         "" => definition.question.clone(),

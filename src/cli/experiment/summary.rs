@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     checkpoint::{Answer, Finished, write_whole},
     definition::{Call, Definition},
+    together::{PublishedSummary, Together, TransfersSummary},
 };
 use crate::{
     cli::{Failure, rank::Ranked},
@@ -29,6 +30,10 @@ struct Summary<'a> {
     /// The most memory that this process held, with the server in it where that is ours; absent where it cannot be told.
     peak_bytes: Option<u64>,
     calls: Vec<CallSummary<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    transfers: Vec<TransfersSummary<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    published: Vec<PublishedSummary<'a>>,
 }
 
 #[derive(Serialize)]
@@ -97,7 +102,12 @@ struct AgainstChance {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write(definition: &Definition, finished: &[(&Call, Finished)], output: &Path) -> Result<String, Failure> {
+pub fn write(
+    definition: &Definition,
+    finished: &[(&Call, Finished)],
+    together: &Together,
+    output: &Path,
+) -> Result<String, Failure> {
     let calls = finished.iter().map(|(call, done)| CallSummary {
         name: &call.name,
         title: &call.title,
@@ -107,6 +117,7 @@ pub fn write(definition: &Definition, finished: &[(&Call, Finished)], output: &P
             Answer::Compared { comparison, .. } => Found::Comparison(of_comparison(comparison)),
         },
     });
+    let (transfers, published) = together.summaries(definition);
     let summary = Summary {
         title: &definition.title,
         question: &definition.question,
@@ -115,6 +126,8 @@ pub fn write(definition: &Definition, finished: &[(&Call, Finished)], output: &P
         seconds: finished.iter().map(|(_, done)| done.seconds).sum(),
         peak_bytes: peak_bytes(),
         calls: calls.collect(),
+        transfers,
+        published,
     };
     let text = serde_json::to_string_pretty(&summary).map_err(|cause| Failure::Work(cause.to_string()))?;
     write_whole(&output.join(FILE), text.as_bytes())?;

@@ -1,4 +1,5 @@
-//! `.npz` archives: `x`, the samples, and `y`, their labels or targets, if any. Other arrays are ignored.
+//! `.npz` archives: `x`, the samples, and `y`, their labels or targets, if any, or in its place the array that `label` names.
+//! Other arrays are ignored.
 //!
 //! | x | read as |
 //! |---|---|
@@ -38,6 +39,10 @@ use crate::{
     limits,
 };
 
+const SAMPLES: &str = "x";
+/// Unless a manifest names another array.
+const TARGETS: &str = "y";
+
 /// Most names of arrays that a message lists.
 const LISTED_ARRAYS: usize = 10;
 
@@ -55,12 +60,11 @@ pub fn recognises(place: &Place) -> bool {
 /// A file that is damaged, too large, or not laid out as above.
 pub fn open(wanted: &Wanted<'_>, seen: &mut Seen) -> Result<Found, DatasetError> {
     wanted.manifest.part_of(&[])?;
-    wanted.manifest.no_label()?;
     let place = if wanted.place.is_folder() { wanted.place.join(FILE) } else { wanted.place.clone() };
     seen.note(&place)?;
     let (file, _) = place.open(limits::DATASET_BYTES)?;
     let archive = Archive::open(place.label(), file)?;
-    Ok(Found::in_memory(read_arrays(wanted.name, archive)?))
+    Ok(Found::in_memory(read_arrays(wanted, archive)?))
 }
 
 /// All arrays of an archive by name, as double precision numbers.
@@ -107,11 +111,11 @@ impl<'a> Archive<'a> {
     /// Opens an array, reads its header, and hands both to `read`. `None` where the archive has no such array.
     fn array<T>(
         &mut self,
-        name: &'static str,
+        name: &str,
         read: impl FnOnce(&Header, &mut dyn Read) -> Result<T, String>,
     ) -> Result<Option<T>, DatasetError> {
         let (label, budget) = (self.label, self.budget);
-        let wrong = |problem: String| DatasetError::Array { file: label.to_owned(), array: name, problem };
+        let wrong = |problem: String| DatasetError::Array { file: label.to_owned(), array: name.to_owned(), problem };
         let mut entry = match self.zip.by_name(&format!("{name}.npy")) {
             Ok(entry) => entry,
             Err(ZipError::FileNotFound) => return Ok(None),
@@ -129,29 +133,42 @@ impl<'a> Archive<'a> {
         Ok(Some(value))
     }
 
-    fn missing(&self, array: &'static str) -> DatasetError {
+    /// Names of the first arrays, for messages.
+    fn listed(&self) -> Vec<String> {
         let names = self.zip.file_names().filter_map(Result::ok);
         let mut found: Vec<String> =
             names.map(|name| name.trim_end_matches(".npy").to_owned()).take(LISTED_ARRAYS).collect();
         found.sort();
-        DatasetError::MissingArray { file: self.label.to_owned(), array, found }
+        found
     }
 }
 
-fn read_arrays(name: &str, mut archive: Archive<'_>) -> Result<Dataset, DatasetError> {
+fn read_arrays(wanted: &Wanted<'_>, mut archive: Archive<'_>) -> Result<Dataset, DatasetError> {
+    let label = wanted.manifest.label.as_deref();
+    let named = label.unwrap_or(TARGETS);
     // Targets first: they are small, and what is wrong with them shows before the samples are unpacked.
-    let targets = archive.array("y", read_targets)?.unwrap_or(Targets::None);
+    let targets = match (archive.array(named, read_targets)?, label) {
+        (Some(targets), _) => targets,
+        (None, None) => Targets::None,
+        (None, Some(label)) => {
+            let there = archive.listed().join(", ");
+            let problem = format!("is {label:?}, but the archive has {there}; name one of its arrays, or leave it out");
+            return Err(wanted.manifest.wrong("label", problem).into());
+        }
+    };
     let n_targets = targets.n_rows();
-    let samples = archive.array("x", |header, reader| {
+    let samples = archive.array(SAMPLES, |header, reader| {
         let n_samples = header.shape.first().copied().unwrap_or(0);
         if let Some(n_targets) = n_targets.filter(|&n| n != n_samples) {
-            return Err(format!("has {n_samples} samples, y has {n_targets}; give one target for each sample"));
+            return Err(format!("has {n_samples} samples, {named} has {n_targets}; give one target for each sample"));
         }
         read_samples(header, reader)
     })?;
     match samples {
-        Some((shape, values)) => Ok(Dataset::new(name, shape, values, targets)),
-        None => Err(archive.missing("x")),
+        Some((shape, values)) => Ok(Dataset::new(wanted.name, shape, values, targets)),
+        None => {
+            Err(DatasetError::MissingArray { file: archive.label.to_owned(), array: SAMPLES, found: archive.listed() })
+        }
     }
 }
 

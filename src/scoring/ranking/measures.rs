@@ -51,11 +51,7 @@ impl Measure {
     /// All of them: adversarial metrics, estimates, measured transfers, baselines.
     pub fn all() -> impl Iterator<Item = Measure> {
         let adversarial = ADVERSARIAL.iter().map(|&(path, _)| (path, MeasureKind::Adversarial));
-        let estimators = Estimator::all().map(|estimator| match estimator {
-            // Judged on samples that were not among the neighbours.
-            Estimator::Knn => (estimator.path(), MeasureKind::Transfer),
-            estimator => (estimator.path(), MeasureKind::Estimate),
-        });
+        let estimators = Estimator::all().map(|estimator| (estimator.path(), MeasureKind::Estimate));
         adversarial.chain(FITTED).chain(estimators).chain(BASELINES).map(|(path, kind)| Measure { path, kind })
     }
 

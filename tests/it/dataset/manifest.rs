@@ -97,7 +97,7 @@ fn a_manifest_that_makes_no_sense_says_where_and_what_mends_it() {
         ("sise = [32, 32]", "d/dataset.toml, line 1: unknown field `sise`, expected one of `format`, `path`"),
         ("summary = \"s\"\npart = \"testing\"", "line 2: unknown variant `testing`, expected one of `train`, `test`"),
         ("part = \"test\"", "part is \"test\", but the dataset has no parts; leave it out"),
-        ("label = \"Smiling\"", "label is \"Smiling\", but the dataset has one label only"),
+        ("label = \"depth\"", "label is \"depth\", but the archive has x, y; name one of its arrays"),
         ("format = \"hdf5\"", "format is \"hdf5\"; give one of npz"),
         ("path = \"nowhere\"", "path is \"nowhere\", where nothing is"),
         ("path = \" \"", "path is empty or longer"),
@@ -125,6 +125,31 @@ fn a_manifest_that_makes_no_sense_says_where_and_what_mends_it() {
     let nothing = refusal(described("", |_| {}));
     assert!(nothing.contains("d is laid out as no known dataset (npz"), "{nothing}");
     assert!(refusal(described(&"#".repeat(70_000), ten)).contains("d/dataset.toml has 70000 bytes"));
+}
+
+#[test]
+fn a_label_takes_another_array_of_an_archive_in_the_place_of_y() {
+    let fill = |folder: &Path| {
+        let arrays = [
+            ("x", vectors(3, 1)),
+            ("y", npy(&[3], &[0_i64, 1, 1])),
+            ("depth", npy(&[3, 2, 1], &[1.0_f32, 2., 3., 4., 5., 6.])),
+            ("room", npy(&[3], &[4_u8, 0, 2])),
+            ("short", npy(&[2], &[0_u8, 1])),
+        ];
+        fs::write(folder.join("data.npz"), npz(&arrays)).unwrap();
+    };
+    let get = |manifest: &str| {
+        let (_dir, store) = described(manifest, fill);
+        store.get("d").unwrap()
+    };
+    assert_eq!(get("").labels(), Some([0, 1, 1].as_slice()));
+    assert_eq!(get("label = \"room\"").labels(), Some([4, 0, 2].as_slice()));
+    let dense = get("label = \"depth\"");
+    let targets = dense.targets().unwrap();
+    assert_eq!((dense.labels(), targets.shape(), targets[[2, 1]]), (None, [3, 2].as_slice(), 6.0));
+    let short = refusal(described("label = \"short\"", fill));
+    assert!(short.contains("x\" has 3 samples, short has 2"), "{short}");
 }
 
 #[test]
