@@ -5,7 +5,7 @@ networks have the same encoder, from a 64×64 image to 2,048 numbers without a w
 task. Training and test views are of different rooms.
 
     python models/recipes/tasks.py
-    python models/recipes/tasks.py --write-probe models/experiments/tasks/datasets/rooms.npz
+    python models/recipes/tasks.py --write-probe models/experiments/tasks/datasets/rooms/data.npz
 """
 
 import dataclasses

@@ -23,8 +23,8 @@ use crate::{
     transport::{
         client::{Client, ClientError},
         proto::{
-            self, CompareTasksRequest, CompareTasksResponse, GroupAgreement, TaskComparison, TaskGroup,
-            compare_tasks_request::Probe, compare_tasks_response::Event,
+            self, CompareTasksRequest, CompareTasksResponse, TaskComparison, TaskGroup, compare_tasks_request::Probe,
+            compare_tasks_response::Event,
         },
     },
 };
@@ -159,13 +159,15 @@ pub fn print(comparison: &TaskComparison) -> Result<(), Failure> {
     if let Some(correlation) = comparison.cophenetic_correlation {
         println!("cophenetic correlation of the merges with the distances: {}", table::number(correlation));
     }
-    match &comparison.group_agreement {
-        Some(agreement) => print_agreement(comparison, agreement),
-        None => Ok(()),
-    }
+    print_groups(comparison)
 }
 
-fn print_agreement(comparison: &TaskComparison, agreement: &GroupAgreement) -> Result<(), Failure> {
+/// How the clusters agree with known groups, where there are some.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_groups(comparison: &TaskComparison) -> Result<(), Failure> {
+    let Some(agreement) = &comparison.group_agreement else { return Ok(()) };
     let groups = &agreement.known_groups;
     println!("cut into {} clusters, against the known groups:", groups.len());
     let mut rows = table::with_columns(["model", "known group", "cluster"]);

@@ -14,12 +14,14 @@ use std::{
     time::Instant,
 };
 
+pub use self::definition::OWN_DATASETS;
 use self::{
     checkpoint::{Answer, Checkpoints, Digests, Finished},
-    definition::{Definition, OWN_DATASETS, Request},
+    definition::{Definition, Request},
     together::Together,
 };
 use super::{Failure, compare, demo, options::ClientArgs, rank, reported::ReportArgs, session::Session};
+use crate::transport::proto::CompareTasksRequest;
 
 #[derive(Debug, clap::Args)]
 pub struct ExperimentArgs {
@@ -110,6 +112,19 @@ pub async fn run(args: ExperimentArgs) -> Result<(), Failure> {
     println!("results: {}", output.join(summary::FILE).display());
     println!("report: {}", output.join(REPORT).display());
     Ok(())
+}
+
+/// The first comparison of an experiment's folder; `None` where it has none.
+///
+/// # Errors
+/// Those of [`Definition::read`].
+pub fn comparison(folder: &Path) -> Result<Option<CompareTasksRequest>, Failure> {
+    let calls = Definition::read(folder)?.calls.into_iter();
+    let comparison = |call: definition::Call| match call.request {
+        Request::Compare(request) => Some(*request),
+        Request::Rank(_) => None,
+    };
+    Ok(calls.filter_map(comparison).next())
 }
 
 /// The folder of an experiment: as it is named, or one of the repository's.
