@@ -13,6 +13,7 @@ import argparse
 import collections
 import dataclasses
 import datetime
+import fcntl
 import hashlib
 import json
 import math
@@ -315,7 +316,11 @@ class Experiment:
         self.folder = chosen.output / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "results.json"
-        self.records = json.loads(self.file.read_text())["networks"] if self.file.exists() else {}
+        self.records = self.read()
+
+    def read(self):
+        """The records on disk."""
+        return json.loads(self.file.read_text())["networks"] if self.file.exists() else {}
 
     def wants(self, name):
         """Whether a network is still to be trained."""
@@ -359,12 +364,21 @@ class Experiment:
         }
         (folder / "model.toml").write_text(manifest(description, record))
         (folder / "README.md").write_text(card(self.name, name, description, record))
-        self.records[name] = record
-        text = json.dumps({"experiment": self.name, "networks": dict(sorted(self.records.items()))}, indent=1)
-        partial = self.file.with_suffix(".partial")
-        partial.write_text(text + "\n")
-        partial.replace(self.file)
+        self.keep(name, record)
         print(f"  {name}: {record['measures']}, {len(contents)} bytes, {cost}", flush=True)
+
+    def keep(self, name, record):
+        """Writes a record beside those that are there, also while another process trains other networks."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            self.records = {**self.read(), name: record}
+            text = json.dumps({"experiment": self.name, "networks": dict(sorted(self.records.items()))}, indent=1)
+            partial = self.file.with_suffix(".partial")
+            partial.write_text(text + "\n")
+            partial.replace(self.file)
+        finally:
+            os.close(folder)
 
 
 def count_parameters(path):
