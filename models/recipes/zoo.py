@@ -348,24 +348,32 @@ class Experiment:
         if half:
             store_in_half(path)
             agreement["stored"] = largest_difference(network, runner(path), example)
+        training = {"seed": seed, **cost, "difference_to_pytorch": {k: float(f"{v:.1e}") for k, v in agreement.items()}}
+        self.describe(name, description, measure, training, "float16" if half else "float32")
+
+    def describe(self, name, description, measure, training, weights):
+        """Measures the file of a network that is in its place, and writes manifest, card and record.
+
+        `training` is what the record tells of how it was made; empty for a network that was made elsewhere.
+        """
+        folder = self.folder / name
+        path = folder / "model.onnx"
         contents = path.read_bytes()
         record = {
             "summary": description.summary,
             "measures": {key: round(float(value), 4) for key, value in measure(runner(path)).items()},
             "measured_on": description.measured_on,
             **description.details,
-            "seed": seed,
-            **cost,
+            **training,
             "parameters": count_parameters(path),
             "bytes": len(contents),
-            "weights": "float16" if half else "float32",
+            "weights": weights,
             "sha256": hashlib.sha256(contents).hexdigest(),
-            "difference_to_pytorch": {key: float(f"{value:.1e}") for key, value in agreement.items()},
         }
         (folder / "model.toml").write_text(manifest(description, record))
         (folder / "README.md").write_text(card(self.name, name, description, record))
         self.keep(name, record)
-        print(f"  {name}: {record['measures']}, {len(contents)} bytes, {cost}", flush=True)
+        print(f"  {name}: {record['measures']}, {len(contents)} bytes, {training}", flush=True)
 
     def keep(self, name, record):
         """Writes a record beside those that are there, also while another process trains other networks."""
@@ -423,11 +431,12 @@ def card(experiment, name, description, record):
     for key, value in record["measures"].items():
         rows[key.replace("_", " ")] = f"{value:.4g}"
     rows["parameters"] = f"{record['parameters']:,}, stored as {record['weights']}, {record['bytes']:,} bytes"
-    rows["training"] = f"{record['epochs']} epochs, seed {record['seed']}, {record['cpu_seconds']} s of CPU time"
-    difference = record["difference_to_pytorch"]
-    differences = ", ".join(f"{value:.0e} ({key})" for key, value in difference.items())
-    rows["largest relative difference to PyTorch"] = differences
-    rows["recipe"] = f"`models/recipes/{experiment}.py --only {name} --again`"
+    if "epochs" in record:
+        rows["training"] = f"{record['epochs']} epochs, seed {record['seed']}, {record['cpu_seconds']} s of CPU time"
+        difference = record["difference_to_pytorch"]
+        differences = ", ".join(f"{value:.0e} ({key})" for key, value in difference.items())
+        rows["largest relative difference to PyTorch"] = differences
+        rows["recipe"] = f"`models/recipes/{experiment}.py --only {name} --again`"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"# {name}\n\n{description.summary[0].upper()}{description.summary[1:]}.\n\n| | |\n|---|---|\n{table}\n"
 
@@ -443,8 +452,9 @@ def table(results):
     lines = [f"| network | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, record in networks.items():
         cells = [f"{record['measures'][c]:.3f}" if c in record["measures"] else "" for c in columns]
-        cells += [f"{record['parameters']:,}", f"{record['bytes'] / 1e3:.0f}", str(record["epochs"])]
-        lines.append(f"| `{name}` | {' | '.join([*cells, str(record['cpu_seconds'])])} |")
+        cells += [f"{record['parameters']:,}", f"{record['bytes'] / 1e3:.0f}"]
+        cells += [str(record.get(key, "–")) for key in ("epochs", "cpu_seconds")]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     size = sum(record["bytes"] for record in networks.values()) / 1e6
     return "\n".join([*lines, "", f"{len(networks)} networks, {size:.1f} MB."])
 
