@@ -261,6 +261,7 @@ def main():
     faces, attributes, names, identities = load_faces(chosen.data, squeezed=not (chosen.write_probe or chosen.adopt))
     held_out = identities % HELD_OUT == 0
     if chosen.write_probe:
+        pathlib.Path(chosen.write_probe).parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(chosen.write_probe, x=faces[held_out], y=identities[held_out].astype(np.int64))
         return
     experiment = zoo.Experiment("attributes", chosen)

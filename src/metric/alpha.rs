@@ -10,12 +10,14 @@ use super::{
 };
 use crate::{
     attack::DEAD_LENGTH,
-    limits::NULL_SHUFFLES,
+    limits::{MOMENT_OUTPUTS, NULL_SHUFFLES},
     stats::{Estimate, Purpose, Resamples, ShuffledNull, below, stream},
 };
 
-/// Numbers of a mean of outer products that is computed as it is.
+/// Most numbers of a mean of outer products that is computed as it is.
 const OUTER_NUMBERS: usize = 1 << 24;
+/// Most numbers of one that is computed as it is although there are fewer samples than outputs.
+const CHEAP_OUTER_NUMBERS: usize = 1 << 18;
 
 /// Output changes of the two models, a row a sample, first-order or measured.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +101,9 @@ pub fn alphas(deviations: &Deviations<'_>, nulls: &Nulls<'_>, resamples: &Resamp
 
     let ones: Array1<f64> = ratios.iter().map(|ratio| if ratio.is_some() { 1.0 } else { 0.0 }).collect();
     let weightings = [ones.clone(), ratios.iter().map(|ratio| ratio.unwrap_or(0.0)).collect()];
-    // No rotation of the outputs changes the norms, so rows of very many are taken in as many coordinates as samples.
-    let is_large = deviations.white.ncols().saturating_mul(deviations.black.ncols()) > OUTER_NUMBERS;
+    // No rotation of the outputs changes the norms, so rows of many are taken in as many coordinates as samples.
+    let outer = deviations.white.ncols().saturating_mul(deviations.black.ncols());
+    let is_large = outer > OUTER_NUMBERS || (outer > CHEAP_OUTER_NUMBERS && ratios.len() <= MOMENT_OUTPUTS);
     let turned = |rows| if is_large { coordinates(rows) } else { Ok(CowArray::from(rows)) };
     let (left, right) = (turned(deviations.white)?, turned(deviations.black)?);
     let pairs = OuterPairs::new((left.view(), white.view()), (right.view(), black.view()), ones);

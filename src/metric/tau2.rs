@@ -66,7 +66,7 @@ pub fn tau2(
         to_first_order(white, black, &inverse, &fit, resamples)?
     };
     let kept: Vec<usize> = (0..n).collect();
-    let shuffled: Result<Vec<f64>, Error> = (0..n_shuffles(n * d1 * d2))
+    let shuffled: Result<Vec<f64>, Error> = (0..n_shuffles(cost))
         .into_par_iter()
         .map(|index| {
             let shuffle = Shuffle::new(&kept, sign, resamples.seed(), index);

@@ -13,7 +13,7 @@ use super::{
     server_process::repository,
 };
 
-/// An experiment on two of the bundled sources, in a folder of its own.
+/// An experiment on three of the bundled sources, with the reference in another folder.
 struct Bench {
     folder: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl Bench {
         let bench = Bench { folder };
         for name in ["digits-0", "digits-50", "digits-100", "digits-reference"] {
             let from = repository("models").join(name);
-            let to = bench.path("toy").join(name);
+            let to = bench.path(if name == "digits-reference" { "other" } else { "toy" }).join(name);
             fs::create_dir_all(&to).unwrap();
             for file in ["model.onnx", "model.toml"] {
                 fs::copy(from.join(file), to.join(file)).unwrap();
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn define(&self, calls: &str) {
-        let head = "title = \"Toy\"\nquestion = \"Does it run?\"\n";
+        let head = "title = \"Toy\"\nquestion = \"Does it run?\"\nmodels = [\"../other\"]\n";
         fs::write(self.path("toy/experiment.toml"), format!("{head}{calls}")).unwrap();
     }
 

@@ -24,6 +24,8 @@ pub const OWN_DATASETS: &str = "datasets";
 pub struct Definition {
     /// The folder of its models, which the file lies in.
     pub folder: PathBuf,
+    /// Further folders of models, such as another experiment's.
+    pub models: Vec<PathBuf>,
     pub title: String,
     /// What is asked, in one sentence.
     pub question: String,
@@ -105,6 +107,8 @@ struct RawDefinition {
     #[serde(default)]
     paper: String,
     #[serde(default)]
+    models: Vec<PathBuf>,
+    #[serde(default)]
     datasets: BTreeMap<String, Vec<toml::Table>>,
     calls: Vec<RawCall>,
     #[serde(default)]
@@ -167,7 +171,9 @@ impl Definition {
             return Err(wrong(&format!("published `{}`: there is no ranking `{}`", one.title, one.call)));
         }
         let RawDefinition { title, question, paper, datasets, transfers, published, .. } = raw;
-        Ok(Definition { folder: folder.to_owned(), title, question, paper, datasets, calls, transfers, published })
+        let models = raw.models.iter().map(|path| folder.join(path)).collect();
+        let folder = folder.to_owned();
+        Ok(Definition { folder, models, title, question, paper, datasets, calls, transfers, published })
     }
 }
 

@@ -10,6 +10,7 @@ mod summary;
 mod together;
 
 use std::{
+    iter,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -62,7 +63,7 @@ pub async fn run(args: ExperimentArgs) -> Result<(), Failure> {
         let datasets = output.join("datasets");
         let own = definition.folder.join(OWN_DATASETS);
         definition::write_manifests(&definition, &args.data, &datasets)?;
-        client.sources.models = vec![definition.folder.clone()];
+        client.sources.models = iter::once(definition.folder.clone()).chain(definition.models.clone()).collect();
         client.sources.datasets = [datasets, own].into_iter().filter(|it| it.is_dir()).collect();
     }
     let as_json = client.json;
