@@ -25,6 +25,8 @@ from torch.nn import functional
 
 SIZE = 64
 HELD_OUT = 5
+# Of the probe set: the fewest faces of an identity.
+PROBE_PICTURES = 3
 EMBEDDING = 64
 DATA = "CelebA (Liu, Luo, Wang, Tang 2015): of its first 10,000 aligned faces those whose identity is no multiple of 5"
 LICENCE = "non-commercial research only"
@@ -262,7 +264,9 @@ def main():
     held_out = identities % HELD_OUT == 0
     if chosen.write_probe:
         pathlib.Path(chosen.write_probe).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(chosen.write_probe, x=faces[held_out], y=identities[held_out].astype(np.int64))
+        found, counts = np.unique(identities[held_out], return_counts=True)
+        probe = np.isin(identities, found[counts >= PROBE_PICTURES])
+        np.savez_compressed(chosen.write_probe, x=faces[probe], y=identities[probe].astype(np.int64))
         return
     experiment = zoo.Experiment("attributes", chosen)
     if chosen.adopt:
