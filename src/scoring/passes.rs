@@ -108,7 +108,7 @@ pub struct ReferenceGroup {
 /// The samples in the order in which they are visited, in groups that fit in memory.
 pub fn groups(setting: &Setting<'_>, reference: &Network) -> Vec<Vec<usize>> {
     let n_samples = setting.probe.n_samples();
-    let n_rows = Probes::of(reference, setting.n_probes, setting.seed).n_rows();
+    let n_rows = setting.probes(reference).map_or(0, |probes| probes.n_rows());
     let per_sample = reference.n_inputs() * (n_rows + 4 * setting.plan.variants().len()) * size_of::<f32>();
     let fitting = (setting.group_bytes / per_sample.max(1)).max(limits::GROUP_SAMPLES);
     let n_groups = n_samples.div_ceil(fitting);
