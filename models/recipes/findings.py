@@ -118,7 +118,27 @@ def comparison_lines(call):
     members = {}
     for model, group in zip(found["models"], found["groups"]):
         members.setdefault(group, []).append(f"`{model}`")
-    return [*lines, *(f"- cluster {group + 1}: {', '.join(models)}" for group, models in sorted(members.items())), ""]
+    lines += [f"- cluster {group + 1}: {', '.join(models)}" for group, models in sorted(members.items())]
+    return [*lines, "", *strongest_lines(found)]
+
+
+def strongest_lines(found):
+    """Of each model the attack that wins its tournament, and how often that is one of the model's own group."""
+    models, group_of = found["models"], {}
+    for group, members in found["known_groups"].items():
+        group_of.update(dict.fromkeys(members, group))
+    if set(group_of) != set(models):
+        return []
+    lines = ["The attack that moves each model further than the other attacks do:", ""]
+    lines += ["| model | group | moved most by | its group | affinity |", "|---" * 5 + "|"]
+    own, chance = 0, 0.0
+    for column, model in enumerate(models):
+        affinity, strongest = max((row[column], name) for row, name in zip(found["affinity"], models) if name != model)
+        own += group_of[strongest] == group_of[model]
+        chance += (list(group_of.values()).count(group_of[model]) - 1) / (len(models) - 1)
+        lines.append(f"| `{model}` | {group_of[model]} | `{strongest}` | {group_of[strongest]} | {affinity:.2f} |")
+    lines += ["", f"{own} of {len(models)} are moved most by one of their own group; by chance {chance:.1f} would be.", ""]
+    return lines
 
 
 def transfers_lines(found):

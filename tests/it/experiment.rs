@@ -42,7 +42,10 @@ rank = { source_models = ["digits-0", "digits-9"], reference_model = "digits-ref
 [[calls]]
 name = "tasks"
 title = "Who attacks whom"
-compare = { models = ["digits-0", "digits-100", "digits-reference"], dataset = "probe", max_samples = 40 }
+compare.models = ["digits-0", "digits-100", "digits-reference"]
+compare.dataset = "probe"
+compare.max_samples = 40
+compare.known_groups = [{ name = "near", models = ["digits-100", "digits-reference"] }, { name = "far", models = ["digits-0"] }]
 "#;
 
 impl Bench {
@@ -117,7 +120,13 @@ fn finished_calls_are_kept_and_a_second_run_goes_on_behind_them() {
     assert_eq!(calls[0]["ranking"]["sources"], serde_json::json!(["digits-100", "digits-50", "digits-0"]));
     let agreement = calls[0]["ranking"]["agreement"].as_array().unwrap();
     assert!(agreement.iter().any(|one| one["score"] == "reference_to_source.alpha1" && one["n_sources"] == 3));
-    assert_eq!(calls[1]["comparison"]["models"].as_array().unwrap().len(), 3);
+    let comparison = &calls[1]["comparison"];
+    assert_eq!(comparison["models"].as_array().unwrap().len(), 3);
+    assert_eq!(comparison["known_groups"]["near"], serde_json::json!(["digits-100", "digits-reference"]));
+    for column in 0..3 {
+        let of_column = (0..3).map(|row| comparison["affinity"][row][column].as_f64().unwrap());
+        assert!((of_column.sum::<f64>() - 1.0).abs() < 1e-9 && comparison["affinity"][column][column] == 0.0);
+    }
     assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["title"] == "Toy");
     let page = fs::read_to_string(bench.path("results/report.html")).unwrap();
     for words in ["Toy", "Does it run?", "FGSM", "Over the shared classes, %", "Who attacks whom"] {
@@ -230,7 +239,7 @@ fn what_is_wrong_with_an_experiment_is_told_by_name() {
         ("name = \"tasks\"", "name = \"../tasks\"", &["a name of its own"]),
         ("path = \"digits.npz\"", "path = \"nowhere.npz\"", &["`probe`", "elsewhere", "nowhere.npz", "--data"]),
         ("title = \"FGSM\"", "titel = \"FGSM\"", &["titel"]),
-        ("compare = {", "rank = {", &["call `tasks`", "models"]),
+        ("compare.", "rank.", &["call `tasks`", "models"]),
         ("levels = [0, 50, 100]", "levels = [0, 100]", &["call `fgsm`", "a level for each"]),
     ] {
         bench.define(&CALLS.replace(from, to));

@@ -88,6 +88,10 @@ struct ComparisonSummary {
     cophenetic_correlation: Option<f64>,
     adjusted_rand_index: Option<AgainstChance>,
     cophenetic_correlation_with_groups: Option<AgainstChance>,
+    /// Names of the models of each known group.
+    known_groups: BTreeMap<String, Vec<String>>,
+    /// Of the tournaments: a row an attack, a column a model that it is read on, both as in `models`.
+    affinity: Vec<Vec<f64>>,
 }
 
 #[derive(Serialize)]
@@ -177,7 +181,13 @@ fn of_comparison(comparison: &TaskComparison) -> ComparisonSummary {
         cophenetic_correlation: comparison.cophenetic_correlation,
         adjusted_rand_index: against(agreement.and_then(|found| found.adjusted_rand_index.as_ref())),
         cophenetic_correlation_with_groups: against(agreement.and_then(|found| found.cophenetic_correlation.as_ref())),
+        known_groups: agreement.map(known_groups).unwrap_or_default(),
+        affinity: comparison.rows.iter().map(|row| row.affinity.clone()).collect(),
     }
+}
+
+fn known_groups(agreement: &proto::GroupAgreement) -> BTreeMap<String, Vec<String>> {
+    agreement.known_groups.iter().map(|group| (group.name.clone(), group.models.clone())).collect()
 }
 
 /// The most memory that the process held, from the kernel's own books.
