@@ -128,6 +128,11 @@ fn finished_calls_are_kept_and_a_second_run_goes_on_behind_them() {
         assert!((of_column.sum::<f64>() - 1.0).abs() < 1e-9 && comparison["affinity"][column][column] == 0.0);
     }
     assert!(result["seconds"].as_f64().unwrap() > 0.0 && result["title"] == "Toy");
+    // Also that of the call which an earlier process made.
+    let peaks =
+        bench.calls().into_iter().map(|name| json(&bench.path("results/calls").join(name))["peak_bytes"].as_u64());
+    assert_eq!(result["peak_bytes"].as_u64(), peaks.max().unwrap());
+    assert!(cfg!(not(target_os = "linux")) || result["peak_bytes"].as_u64() > Some(1 << 20));
     let page = fs::read_to_string(bench.path("results/report.html")).unwrap();
     for words in ["Toy", "Does it run?", "FGSM", "Over the shared classes, %", "Who attacks whom"] {
         assert!(page.contains(words), "{words}");
@@ -239,7 +244,7 @@ fn what_is_wrong_with_an_experiment_is_told_by_name() {
         ("name = \"tasks\"", "name = \"../tasks\"", &["a name of its own"]),
         ("path = \"digits.npz\"", "path = \"nowhere.npz\"", &["`probe`", "elsewhere", "nowhere.npz", "--data"]),
         ("title = \"FGSM\"", "titel = \"FGSM\"", &["titel"]),
-        ("compare.", "rank.", &["call `tasks`", "models"]),
+        ("compare.", "rank.", &["call `tasks`", "known_groups"]),
         ("levels = [0, 50, 100]", "levels = [0, 100]", &["call `fgsm`", "a level for each"]),
     ] {
         bench.define(&CALLS.replace(from, to));

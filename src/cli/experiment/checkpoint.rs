@@ -30,6 +30,9 @@ pub enum Answer {
 pub struct Finished {
     pub answer: Answer,
     pub seconds: f64,
+    /// The most memory that the process had held when the call was done, with the server in it where that is its own; absent
+    /// where it cannot be told.
+    pub peak_bytes: Option<u64>,
 }
 
 /// The file of a call.
@@ -40,6 +43,8 @@ struct Record {
     request: Box<RawValue>,
     models: Digests,
     seconds: f64,
+    #[serde(default)]
+    peak_bytes: Option<u64>,
     /// A ranking's rows, each a message; empty for a comparison.
     rows: Vec<Box<RawValue>>,
     result: Box<RawValue>,
@@ -76,7 +81,8 @@ impl Checkpoints {
         if record.kind != kind || record.request.get() != request || record.models != *models {
             return Ok(None);
         }
-        Ok(record.answer(&call.request).map(|answer| Finished { answer, seconds: record.seconds }).ok())
+        let finished = |answer| Finished { answer, seconds: record.seconds, peak_bytes: record.peak_bytes };
+        Ok(record.answer(&call.request).map(finished).ok())
     }
 
     /// Keeps what a call gave.
@@ -101,6 +107,7 @@ impl Checkpoints {
             request: raw(request)?,
             models,
             seconds: finished.seconds,
+            peak_bytes: finished.peak_bytes,
             rows,
             result: raw(result)?,
         };

@@ -155,5 +155,12 @@ async fn answered(session: &Session, request: &Request) -> Result<Finished, Fail
             Answer::Compared { comparison: Box::new(comparison), request: request.clone() }
         }
     };
-    Ok(Finished { answer, seconds: start.elapsed().as_secs_f64() })
+    Ok(Finished { answer, seconds: start.elapsed().as_secs_f64(), peak_bytes: peak_bytes() })
+}
+
+/// The most memory that this process has held, from the kernel's own books.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }

@@ -27,7 +27,7 @@ struct Summary<'a> {
     version: &'static str,
     /// Of all calls, as they were measured when each was made.
     seconds: f64,
-    /// The most memory that this process held, with the server in it where that is ours; absent where it cannot be told.
+    /// The most that any call left as the peak of its process; absent where none could tell.
     peak_bytes: Option<u64>,
     calls: Vec<CallSummary<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -128,7 +128,7 @@ pub fn write(
         paper: &definition.paper,
         version: env!("CARGO_PKG_VERSION"),
         seconds: finished.iter().map(|(_, done)| done.seconds).sum(),
-        peak_bytes: peak_bytes(),
+        peak_bytes: finished.iter().filter_map(|(_, done)| done.peak_bytes).max(),
         calls: calls.collect(),
         transfers,
         published,
@@ -188,11 +188,4 @@ fn of_comparison(comparison: &TaskComparison) -> ComparisonSummary {
 
 fn known_groups(agreement: &proto::GroupAgreement) -> BTreeMap<String, Vec<String>> {
     agreement.known_groups.iter().map(|group| (group.name.clone(), group.models.clone())).collect()
-}
-
-/// The most memory that the process held, from the kernel's own books.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
