@@ -74,11 +74,13 @@ def ranking_lines(call):
     if transfer is None:
         return [*lines, "No transfer was measured.", ""]
     lines += [f"Against {TRANSFERS[transfer]}:", ""]
-    lines += ["| score | Spearman | p | weighted Kendall | regret |", "|---|---|---|---|---|"]
+    lines += ["| score | Spearman | p | weighted Kendall | regret | above chance |", "|---|---|---|---|---|---|"]
     for path, entry in rows.items():
         spearman, kendall = entry["spearman"], entry["weighted_kendall"]
         chance = "–" if spearman is None else f"{spearman['p_value']:.3f}"
-        cells = [SCORES[path], coefficient(spearman), chance, coefficient(kendall), number(entry["regret_at_1"])]
+        above = entry["n_above_chance"]
+        above = "–" if above is None else f"{above} of {entry['n_sources']}"
+        cells = [SCORES[path], coefficient(spearman), chance, coefficient(kendall), number(entry["regret_at_1"]), above]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 

@@ -4,7 +4,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
 
 use crate::{
-    stats::Estimate,
+    stats::{Estimate, ShuffledNull},
     transport::proto::{FILE_DESCRIPTOR_SET, TransferScoreResponse},
 };
 
@@ -40,7 +40,7 @@ fn number(message: &DynamicMessage, path: &str) -> Option<Estimate> {
     }
 }
 
-/// A message with a value and, where it has them, the ends of its interval.
+/// A message with a value and, where it has them, the ends of its interval and what chance gives.
 fn with_interval(message: &DynamicMessage) -> Option<Estimate> {
     let part = |name: &str| {
         let field = message.descriptor().get_field_by_name(name)?;
@@ -48,5 +48,10 @@ fn with_interval(message: &DynamicMessage) -> Option<Estimate> {
         if is_absent { None } else { message.get_field(&field).as_f64() }
     };
     let value = part("value")?;
-    Some(Estimate::of(value, part("lower").unwrap_or(value), part("upper").unwrap_or(value)))
+    let shuffled = part("shuffled_null").zip(part("shuffled_null_upper"));
+    Some(Estimate {
+        null_floor: part("null_floor"),
+        shuffled: shuffled.map(|(mean, upper)| ShuffledNull { mean, upper }),
+        ..Estimate::of(value, part("lower").unwrap_or(value), part("upper").unwrap_or(value))
+    })
 }

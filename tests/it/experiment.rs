@@ -91,6 +91,17 @@ impl Bench {
         names.sort();
         names
     }
+
+    /// Sources of a call whose combined score, from reference to source, is above its shuffled null.
+    fn above_chance(&self, call: &str) -> u64 {
+        let answer = json(&self.path(&format!("results/calls/{call}.json")));
+        let rows = answer["rows"].as_array().unwrap();
+        let is_above = |row: &&Value| {
+            let score = &row["scores"]["referenceToSource"]["combined"];
+            score["value"].as_f64().unwrap() > score["shuffledNullUpper"].as_f64().unwrap()
+        };
+        rows.iter().filter(is_above).count() as u64
+    }
 }
 
 fn json(file: &Path) -> Value {
@@ -120,6 +131,12 @@ fn finished_calls_are_kept_and_a_second_run_goes_on_behind_them() {
     assert_eq!(calls[0]["ranking"]["sources"], serde_json::json!(["digits-100", "digits-50", "digits-0"]));
     let agreement = calls[0]["ranking"]["agreement"].as_array().unwrap();
     assert!(agreement.iter().any(|one| one["score"] == "reference_to_source.alpha1" && one["n_sources"] == 3));
+    let above_chance = |score: &str| {
+        let of_score = agreement.iter().find(|one| one["score"] == score).unwrap();
+        of_score["n_above_chance"].as_u64()
+    };
+    assert_eq!(above_chance("reference_to_source.combined"), Some(bench.above_chance("fgsm")));
+    assert_eq!(above_chance("recommendation"), None);
     let comparison = &calls[1]["comparison"];
     assert_eq!(comparison["models"].as_array().unwrap().len(), 3);
     assert_eq!(comparison["known_groups"]["near"], serde_json::json!(["digits-100", "digits-reference"]));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     checkpoint::{Answer, Finished, write_whole},
     definition::{Call, Definition},
-    together::{PublishedSummary, Together, TransfersSummary},
+    together::{PublishedSummary, Together, TransfersSummary, values},
 };
 use crate::{
     cli::{Failure, rank::Ranked},
@@ -68,6 +68,9 @@ struct AgreementSummary {
     score: String,
     measured_transfer: String,
     n_sources: u32,
+    /// Sources whose score is above what it would be by chance, the upper end of its shuffled null; absent where the score has
+    /// none.
+    n_above_chance: Option<usize>,
     spearman: Option<CoefficientSummary>,
     weighted_kendall: Option<CoefficientSummary>,
     regret_at_1: Option<f64>,
@@ -138,19 +141,26 @@ pub fn write(
     Ok(text)
 }
 
-fn of_ranking(Ranked { ranking, .. }: &Ranked) -> RankingSummary {
+fn of_ranking(ranked: &Ranked) -> RankingSummary {
+    let ranking = &ranked.ranking;
     let recommendation = ranking.recommendation.clone().unwrap_or_default();
     RankingSummary {
         sources: ranking.sources.iter().map(|source| source.source_model.clone()).collect(),
         contenders: recommendation.contenders,
         recommended: recommendation.sources.into_iter().map(|source| source.source_model).collect(),
         skipped: ranking.skipped.iter().map(|one| (one.source_model.clone(), one.reason.clone())).collect(),
-        agreement: ranking.correlations.iter().map(agreement).collect(),
+        agreement: ranking.correlations.iter().map(|correlation| agreement(correlation, ranked)).collect(),
     }
 }
 
-fn agreement(correlation: &proto::Correlation) -> AgreementSummary {
+fn agreement(correlation: &proto::Correlation, ranked: &Ranked) -> AgreementSummary {
+    let scores = values(ranked, &correlation.score);
+    let above: Vec<bool> = scores
+        .values()
+        .filter_map(|score| score.shuffled.as_ref().map(|by_chance| score.value > by_chance.upper))
+        .collect();
     AgreementSummary {
+        n_above_chance: (!above.is_empty()).then(|| above.iter().filter(|&&is_above| is_above).count()),
         score: correlation.score.clone(),
         measured_transfer: correlation.measured_transfer.clone(),
         n_sources: correlation.n_sources,

@@ -90,7 +90,7 @@ impl Together {
 }
 
 /// The number at a path for each source of a ranking.
-fn values(ranked: &Ranked, path: &str) -> BTreeMap<String, Estimate> {
+pub fn values(ranked: &Ranked, path: &str) -> BTreeMap<String, Estimate> {
     let of = |row: &crate::transport::proto::RankingRow| {
         Some((row.source_model.clone(), Scores::of(row.scores.as_ref()?)?.at(path)?))
     };
