@@ -5,8 +5,12 @@ use std::{env, error::Error, path::PathBuf};
 use prost::Message;
 
 /// The services' files; they import the others.
-const API: [&str; 3] =
-    ["transferscore/v1/transfer_score.proto", "transferscore/v1/model.proto", "transferscore/v1/dataset.proto"];
+const API: [&str; 4] = [
+    "transferscore/v1/transfer_score.proto",
+    "transferscore/v1/model.proto",
+    "transferscore/v1/dataset.proto",
+    "transferscore/v1/job.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

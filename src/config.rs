@@ -97,6 +97,8 @@ pub struct ServeConfig {
     pub concurrent_requests: usize,
     /// ONNX Runtime's library.
     pub onnxruntime: PathBuf,
+    /// Folder that jobs are kept in; `None` for a server that keeps none.
+    pub jobs: Option<PathBuf>,
 }
 
 /// What is wrong with the settings.
@@ -143,6 +145,7 @@ impl ServeConfig {
             sample_limit: limits_of.sample_limit,
             request_bytes: limits_of.request_memory << 20,
             concurrent_requests: limits_of.concurrent_requests,
+            jobs: None,
         })
     }
 }

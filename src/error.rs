@@ -4,13 +4,14 @@
 //! see in `google.rpc.ErrorInfo`, documented in `docs/errors.md`. Modules below the service have small error types of
 //! their own and say here what they mean to a client.
 
-use std::fmt;
+use std::{any::Any, fmt};
 
 /// The class of an error: one gRPC status code each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     InvalidArgument,
     NotFound,
+    AlreadyExists,
     FailedPrecondition,
     ResourceExhausted,
     Cancelled,
@@ -61,6 +62,14 @@ reasons! {
     ModelNotFound = "MODEL_NOT_FOUND" => NotFound,
     /// No dataset has this name.
     DatasetNotFound = "DATASET_NOT_FOUND" => NotFound,
+    /// No job has this name.
+    JobNotFound = "JOB_NOT_FOUND" => NotFound,
+    /// The request id made a job of another request.
+    RequestIdTaken = "REQUEST_ID_TAKEN" => AlreadyExists,
+    /// The server keeps no jobs.
+    JobsNotKept = "JOBS_NOT_KEPT" => FailedPrecondition,
+    /// The server ended again and again while it worked on the job.
+    JobAbandoned = "JOB_ABANDONED" => FailedPrecondition,
     /// The model's file or manifest cannot be used.
     ModelInvalid = "MODEL_INVALID" => FailedPrecondition,
     /// The model has no gradient: an operator on the way cannot be differentiated.
@@ -71,6 +80,8 @@ reasons! {
     DatasetInvalid = "DATASET_INVALID" => FailedPrecondition,
     /// The request is larger than the server's limits allow.
     LimitExceeded = "LIMIT_EXCEEDED" => ResourceExhausted,
+    /// The disk that jobs are kept on, or the share of it that they may take, is full.
+    JobStoreFull = "JOB_STORE_FULL" => ResourceExhausted,
     /// The server is at its limit of concurrent work; try again later.
     ServerBusy = "SERVER_BUSY" => ResourceExhausted,
     /// The client went away or cancelled.
@@ -123,3 +134,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The message of a panic.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod transport;
 
+pub mod jobs;
 pub mod scoring;
 
 pub mod dataset;

@@ -68,6 +68,8 @@ pub const NAME_BYTES: usize = 128;
 pub const MESSAGE_BYTES: usize = 64 << 20;
 /// Most sources of one ranking.
 pub const SOURCES: usize = 1_000;
+/// Sources of a ranking that are finished together where finished ones are kept and the samples come in several groups.
+pub const SOURCES_BETWEEN_UNITS: usize = 4;
 /// Most models of one comparison of tasks.
 pub const COMPARED_TASKS: usize = 64;
 /// Most sources of a ranking that are compared each with each.
@@ -183,6 +185,27 @@ pub const DEEPFOOL_CANDIDATES: u32 = 1_000;
 pub const ENSEMBLE_MODELS: usize = 32;
 /// Most attacked samples that a report shows.
 pub const EXAMPLE_IMAGES: u32 = 24;
+/// Jobs that wait for their turn; more are refused.
+pub const QUEUED_JOBS: usize = 256;
+/// Jobs that are remembered once they are over; the oldest are forgotten first, and so they are while the store is more than
+/// half full.
+pub const KEPT_JOBS: usize = 10_000;
+/// Largest request of a job, in bytes.
+pub const JOB_REQUEST_BYTES: usize = 8 << 20;
+/// Largest unit of a job that is kept, in bytes; a larger one is computed again.
+pub const JOB_UNIT_BYTES: usize = 256 << 20;
+/// What the store of jobs may take on the disk, in bytes.
+pub const JOB_STORE_BYTES: u64 = 8 << 30;
+/// Times in a row that a process may end in the middle of a job without a unit being finished.
+pub const JOB_INTERRUPTIONS: u32 = 5;
+/// Longest request id of a job, in bytes.
+pub const JOB_REQUEST_ID_BYTES: usize = 64;
+/// Jobs of a page where the request does not say, and at most.
+pub const JOB_PAGE: [usize; 2] = [50, 1_000];
+/// Streams that watch jobs; more are refused.
+pub const JOB_WATCHERS: usize = 256;
+/// Events of a job that are read together.
+pub const JOB_EVENTS: usize = 64;
 /// Seconds that calls in progress get when the server stops.
 pub const DRAIN_SECONDS: u64 = 10;
 /// Seconds that cancelled calls get, after the drain, to tell their clients.

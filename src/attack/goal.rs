@@ -1,9 +1,10 @@
 //! When an attack on a classifier has succeeded.
 
 use ndarray::{ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
 
 /// A rule for the class that a targeted attack aims at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetClass {
     Given(usize),
     /// The class of the smallest clean logit (Kurakin et al. 2017).

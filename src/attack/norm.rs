@@ -2,6 +2,8 @@
 //!
 //! Conventions are those of Foolbox and torchattacks. A sample is a slice of its flattened pixels.
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 use crate::stats::{Purpose, standard_normal, stream, unit_interval};
 
@@ -9,7 +11,7 @@ use crate::stats::{Purpose, standard_normal, stream, unit_interval};
 const RESTART_SHIFT: u32 = 40;
 
 /// A norm on pixel space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Norm {
     /// Euclidean.
     L2,

@@ -5,6 +5,7 @@
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::{Purpose, below, stream, unit_interval};
 
@@ -12,7 +13,7 @@ use crate::stats::{Purpose, below, stream, unit_interval};
 /// padded with zeros at a random place. The authors enlarge a 299-pixel image into a frame of 330; models of one input size
 /// need the frame to stay, so the image is made smaller instead, as in torchattacks. Upper ends of random sizes and places
 /// are exclusive, as in both.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputDiversity {
     /// That a view is changed at all, 0..1; the authors take 0.5.
     pub probability: f64,
@@ -22,7 +23,7 @@ pub struct InputDiversity {
 
 /// Translation invariance (Dong et al. 2019): the gradient is convolved, channel by channel and with zeros around, with a
 /// Gaussian kernel; the authors take 15 pixels that reach over 3 standard deviations to each side.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TranslationKernel {
     /// Odd.
     pub size: usize,

@@ -10,7 +10,9 @@ use comfy_table::Table;
 use super::{
     Failure,
     attack_options::AttackArgs,
-    compare_report, json,
+    compare_report,
+    jobs::{self, JobArgs},
+    json,
     options::{ClientArgs, ConfidenceArgs, TaskMatrix},
     progress,
     reported::ReportArgs,
@@ -19,12 +21,12 @@ use super::{
 };
 use crate::{
     limits,
-    report::matrix_page,
+    report::{Page, matrix_page},
     transport::{
         client::{Client, ClientError},
         proto::{
             self, CompareTasksRequest, CompareTasksResponse, TaskComparison, TaskGroup, compare_tasks_request::Probe,
-            compare_tasks_response::Event,
+            compare_tasks_response::Event, create_job_request::Work,
         },
     },
 };
@@ -64,6 +66,8 @@ pub struct CompareArgs {
     #[command(flatten)]
     confidence: ConfidenceArgs,
     #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -86,6 +90,9 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
         n_groups: args.groups,
         known_groups,
     };
+    if args.job.as_job {
+        return jobs::create(args.client, args.job, Work::Compare(request)).await;
+    }
     let session = Session::open(args.client).await?;
     let comparison = compare(&session.client, request.clone(), |event| match as_json {
         true => json::print("CompareTasksResponse", event),
@@ -97,9 +104,17 @@ pub async fn run(args: CompareArgs) -> Result<(), Failure> {
         print(&comparison)?;
     }
     if args.output.is_wanted() {
-        args.output.write(&matrix_page(&compare_report::of(&comparison, &request))?)?;
+        args.output.write(&comparison_page(&comparison, &request)?)?;
     }
     Ok(())
+}
+
+/// The page of a comparison.
+///
+/// # Errors
+/// When there is nothing to report.
+pub fn comparison_page(comparison: &TaskComparison, request: &CompareTasksRequest) -> Result<Page, Failure> {
+    Ok(matrix_page(&compare_report::of(comparison, request))?)
 }
 
 /// Runs a comparison under a progress bar. `on_result` sees the event that has it.

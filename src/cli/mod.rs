@@ -16,6 +16,7 @@ mod experiment;
 mod failure;
 mod fine_tune;
 mod gradient;
+mod jobs;
 mod json;
 mod knowledge_table;
 mod local;
@@ -65,6 +66,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Run one of the paper's experiments, or one's own: models, datasets and calls in a folder
     Experiment(experiment::ExperimentArgs),
+    /// List, show, watch and cancel the jobs of a server; rank and compare create them with --as-job
+    Jobs(jobs::JobsArgs),
     /// Make adversarial examples of a model or of several together
     Attack(attack::AdversarialArgs),
     /// Train a model on a dataset, and measure how well it does on samples held out
@@ -116,6 +119,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Rank(args) => rank::run(args).await,
             Command::Compare(args) => compare::run(args).await,
             Command::Experiment(args) => experiment::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
             Command::Attack(args) => attack::run(args).await,
             Command::FineTune(args) => fine_tune::run(args).await,
             Command::Models(args) => models::run(args).await,

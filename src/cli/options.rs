@@ -232,6 +232,8 @@ choice! {
     }
     /// A matrix of a comparison of tasks.
     TaskMatrix { Alpha1, Alpha2, Combined, Affinity, }
+    /// Where a job is.
+    JobState { Queued, Running, Succeeded, Failed, Cancelled, }
     /// A kind of gradient graph.
     GradientMode { Vjp, Jvp, }
 }

@@ -3,7 +3,9 @@
 use comfy_table::Table;
 
 use super::{
-    Failure, example_report, json, knowledge_table,
+    Failure, example_report,
+    jobs::{self, JobArgs},
+    json, knowledge_table,
     options::{ClientArgs, MethodArgs, RankingMetric},
     progress, ranking_report,
     reported::ReportArgs,
@@ -13,8 +15,8 @@ use super::{
 use crate::transport::{
     client::{Client, ClientError},
     proto::{
-        self, RankSourcesRequest, RankSourcesResponse, Ranking, RankingRow, rank_sources_request::Probe,
-        rank_sources_response::Event,
+        self, RankSourcesRequest, RankSourcesResponse, Ranking, RankingRow, create_job_request::Work,
+        rank_sources_request::Probe, rank_sources_response::Event,
     },
 };
 use crate::{
@@ -48,6 +50,8 @@ pub struct RankArgs {
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
@@ -65,6 +69,9 @@ pub async fn run(args: RankArgs) -> Result<(), Failure> {
         recommend_from: args.recommend_from,
         ..request(args.sources, args.reference, args.dataset, args.by, &args.method)
     };
+    if args.job.as_job {
+        return jobs::create(args.client, args.job, Work::Rank(request)).await;
+    }
     let session = Session::open(args.client).await?;
     let ranked = rank(&session.client, request, |event| match as_json {
         true => json::print("RankSourcesResponse", event),

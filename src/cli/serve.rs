@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    path::PathBuf,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +16,9 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 picks a free one and prints it
     #[arg(long, value_name = "ADDR", env = "TRANSFERSCORE_LISTEN", default_value = "127.0.0.1:50051")]
     listen: SocketAddr,
+    /// Folder to keep jobs in, made where there is none; without it the server takes none
+    #[arg(long, value_name = "DIR", env = "TRANSFERSCORE_JOBS")]
+    jobs: Option<PathBuf>,
     #[command(flatten)]
     sources: SourceArgs,
     #[command(flatten)]
@@ -23,12 +27,13 @@ pub struct ServeArgs {
 
 /// Serves until SIGTERM or ctrl-c; a second signal ends the process at once.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let config = ServeConfig::new(args.sources, args.limits, args.listen)?;
+    let config = ServeConfig { jobs: args.jobs, ..ServeConfig::new(args.sources, args.limits, args.listen)? };
     tracing::info!(
         models = ?config.models,
         datasets = ?config.datasets,
         threads = config.threads,
         batch_size = config.batch_size,
+        jobs = ?config.jobs,
         onnxruntime = %config.onnxruntime.display(),
         "starting"
     );

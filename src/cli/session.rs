@@ -13,6 +13,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use super::{Failure, options::ClientArgs};
 use crate::{
     config::{LimitArgs, ServeConfig},
+    jobs::Jobs,
     limits,
     runtime::Runtime,
     scoring::{Scorer, ScorerConfig},
@@ -89,10 +90,13 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
         request_bytes: config.request_bytes,
         group_bytes: crate::limits::GROUP_BYTES,
     };
+    let jobs = config.jobs.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::load(&library, threads)?;
-        Scorer::open(scorer_config, runtime).map_err(Failure::usage)
+        let scorer = Scorer::open(scorer_config, runtime).map_err(Failure::usage)?;
+        let jobs = jobs.map(|folder| Jobs::open(&folder).map(Arc::new)).transpose().map_err(Failure::usage)?;
+        Ok::<_, Failure>((scorer, jobs))
     });
-    let scorer = opened.await.map_err(|error| Failure::Work(format!("cannot start: {error}")))??;
-    Ok(Server::bind(settings, Arc::new(scorer)).await?)
+    let (scorer, jobs) = opened.await.map_err(|error| Failure::Work(format!("cannot start: {error}")))??;
+    Ok(Server::bind(settings, Arc::new(scorer)).await?.with_jobs(jobs))
 }

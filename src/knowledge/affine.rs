@@ -5,6 +5,7 @@
 //! strength means the same whatever the features' scale. Strength 0 is least squares of minimum norm.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::{Error, error::check_finite};
 use crate::{
@@ -22,7 +23,7 @@ const LEAST_OF_FOLDS: f64 = 1e-10;
 const LEVERAGE_CUT: f64 = 1e-10;
 
 /// An affine head and how near it comes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AffineFit {
     /// √(mean ‖y_i − ŷ_i‖²) over the samples it was fitted to, in target units.
     pub distance: Estimate,

@@ -2,6 +2,7 @@
 //! last-layer transfer).
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, parallel::prelude::*};
+use serde::{Deserialize, Serialize};
 
 use super::{Classes, Error, LogisticProblem, error::check_finite, stratified_folds};
 use crate::{
@@ -19,7 +20,7 @@ const VARIANCE_CUT: f64 = 1e-12;
 const CHUNK: usize = 4_096;
 
 /// How well a linear head classifies samples that it was not fitted to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearProbe {
     /// Share of held-out samples classified rightly, 0..1.
     pub accuracy: Estimate,
@@ -37,7 +38,7 @@ pub struct LinearProbe {
 }
 
 /// How well the held-out samples of one class are classified.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassFigures {
     pub label: u32,
     pub n_samples: usize,

@@ -1,10 +1,12 @@
 //! What an estimator gives: a number, with an interval where one is honest.
 
+use serde::{Deserialize, Serialize};
+
 use crate::stats::{Estimate, ShuffledNull};
 
 /// An estimator's number. Estimators that are means over samples have an interval; of the others, which would have to be
 /// computed anew on every resample, only the value is known, and no interval is made up.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Without an interval both ends are the value.
     estimate: Estimate,

@@ -2,6 +2,7 @@
 //! after the protocol of Labeled Faces in the Wild (Huang et al. 2007).
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::{Classes, Error, error::check_finite, stratified_folds};
 use crate::{
@@ -15,7 +16,7 @@ const FOLDS: usize = 10;
 const FALSE_ACCEPT_RATES: [f64; 2] = [1e-2, 1e-3];
 
 /// How well the cosine of two embeddings tells whether they are of the same identity.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
     /// Share of pairs judged rightly, 0..1, each fold by the threshold that is best on the others. 1/2 by chance.
     pub accuracy: Estimate,

@@ -1,6 +1,7 @@
 //! What an attack does to a model's answers, judged by the task: losses, fooling rates, similarity by transferability.
 
 use ndarray::{Array1, ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error,
@@ -31,7 +32,7 @@ pub struct Answers<'a> {
 }
 
 /// What model 1's attack does to model 2, judged by the task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScores {
     /// E[ℓ(f₂(x + δ₁), y)].
     pub attack_loss: Estimate,

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, CowArray, concatenate, s};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, GradientMoments,
@@ -72,7 +73,7 @@ impl CrossGrams {
 }
 
 /// The minimum and its interpretable scale.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GradientMatching {
     /// Square root of the minimum, in output units per pixel unit.
     pub distance: Estimate,
@@ -83,7 +84,7 @@ pub struct GradientMatching {
 }
 
 /// What the choice of random output probes adds to the uncertainty.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeErrors {
     pub n_probes: usize,
     /// Standard error of the distance over the draw of the probes.

@@ -4,6 +4,7 @@
 //! a call asks for elsewhere. Source: Liang et al. 2021; theorem 1 is of its first version (arXiv 2006.14512v1).
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concatenate, s};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// One side of a theorem against the other.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TheoremCheck {
     /// What is bounded.
     pub left: f64,
@@ -27,7 +28,7 @@ pub struct TheoremCheck {
 }
 
 /// The theorems that can be told of a pair of models. The target is f_T, the source f_S; g is affine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TheoryChecks {
     /// Scalar outputs: E[(1 − τ₁(x)τ₂)‖∇f_T‖²] = min over g of E‖∇f_T − ∇(g∘f_S)‖². `None` for vector outputs.
     pub first: Option<TheoremCheck>,

@@ -2,7 +2,11 @@
 //!
 //! [`super::Scorer`] is the real one; tests of the transport bring a fake.
 
-use crate::{cancel::Cancel, error::Result, scoring::types::*};
+use crate::{
+    cancel::Cancel,
+    error::Result,
+    scoring::{NotKept, Units, types::*},
+};
 
 /// The service's functions. Each may run for long: callers keep them off async executors.
 pub trait Scoring: Send + Sync + 'static {
@@ -21,6 +25,20 @@ pub trait Scoring: Send + Sync + 'static {
         request: &RankingRequest,
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
         cancel: &Cancel,
+    ) -> Result<Ranking> {
+        self.rank_in_units(request, &NotKept, on_event, cancel)
+    }
+
+    /// The same, with sources kept as they are finished: those that are kept already are not scored again.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`], and those of the units.
+    fn rank_in_units(
+        &self,
+        request: &RankingRequest,
+        units: &dyn Units,
+        on_event: &mut (dyn FnMut(RankingEvent) + Send),
+        cancel: &Cancel,
     ) -> Result<Ranking>;
 
     /// Compares the tasks of several models; progress goes to `on_progress`.
@@ -30,6 +48,20 @@ pub trait Scoring: Send + Sync + 'static {
     fn compare(
         &self,
         request: &ComparisonRequest,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+        cancel: &Cancel,
+    ) -> Result<TaskComparison> {
+        self.compare_in_units(request, &NotKept, on_progress, cancel)
+    }
+
+    /// The same, with groups of samples kept as they are finished: those that are kept already are not run again.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`], and those of the units.
+    fn compare_in_units(
+        &self,
+        request: &ComparisonRequest,
+        units: &dyn Units,
         on_progress: &mut (dyn FnMut(Progress) + Send),
         cancel: &Cancel,
     ) -> Result<TaskComparison>;

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array2, ArrayView2, Axis};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     cancel::Cancel,
@@ -13,12 +14,15 @@ use crate::{
     error::{Error, Reason, Result},
     limits,
     metric::{self, AttackSign, Deviations, Nulls, tournament},
+    registry::Digest,
     runtime::Runtime,
     scoring::{
         attack_plan::AttackPlan,
+        group_unit::{self, GroupUnit},
         network::Network,
         passes::{self, Exchange, OwnRecord, Setting},
         types::*,
+        units::{self, Units},
     },
     stats::{GroupAgreement, Resamples, cophenetic_correlation, flat_groups, group_agreement, ward},
 };
@@ -28,6 +32,8 @@ const DEFAULT_GROUPS: usize = 3;
 
 /// The parts of the work, checked.
 pub struct Comparison {
+    /// As it was asked for; the plan is made of it.
+    pub attack: AttackOptions,
     pub plan: AttackPlan,
     pub probe: Dataset,
     pub networks: Vec<Arc<Network>>,
@@ -45,8 +51,8 @@ pub struct Matrices {
     pub affinity: Array2<f64>,
 }
 
-/// What is kept of one attacked model: how the others move under its attack.
-type Readings = Vec<Vec<Exchange>>;
+/// For each attacked model, how every model moves under its attack.
+pub type Readings = Vec<Vec<Exchange>>;
 
 impl Comparison {
     /// Refuses what cannot be compared, before any model runs.
@@ -79,13 +85,15 @@ impl Comparison {
         Ok(())
     }
 
-    /// Runs all models and fills the matrices.
+    /// Runs all models on every group of samples that is not among the `units`, and fills the matrices.
     ///
     /// # Errors
-    /// Those of the passes, and [`Reason::ModelExecutionFailed`] where the mathematics finds nothing to measure.
+    /// Those of the passes and of the units, and [`Reason::ModelExecutionFailed`] where the mathematics finds nothing to
+    /// measure.
     pub fn run(
         &self,
         runtime: &Runtime,
+        units: &dyn Units,
         on_progress: &mut (dyn FnMut(Progress) + Send),
         cancel: &Cancel,
     ) -> Result<Matrices> {
@@ -115,21 +123,59 @@ impl Comparison {
         let mut records: Vec<OwnRecord> = self.networks.iter().map(|_| OwnRecord::default()).collect();
         let empty = |_: &Arc<Network>| self.networks.iter().map(|_| Exchange::default()).collect();
         let mut readings: Readings = self.networks.iter().map(empty).collect();
-        for (number, samples) in self.groups(&setting).into_iter().enumerate() {
-            let mut groups = Vec::with_capacity(k);
-            for (network, record) in self.networks.iter().zip(&mut records) {
-                groups.push(passes::reference_group(&setting, network, samples.clone(), number, record)?);
+        let groups = self.groups(&setting);
+        let n_groups = groups.len();
+        for (number, samples) in groups.into_iter().enumerate() {
+            let key = self.key(runtime, number, n_groups);
+            let kept = units::kept::<GroupUnit>(units, &key);
+            let mut tables = group_unit::tables(&self.networks, &mut records, &mut readings);
+            if kept.is_some_and(|unit| unit.put_back(&samples, self.probe.n_samples(), &mut tables)) {
+                advance("finished before", samples.len() * k * k);
+                continue;
             }
-            for (attacked, (group, exchanges)) in groups.iter().zip(&mut readings).enumerate() {
-                for (read, (network, exchange)) in self.networks.iter().zip(exchanges.iter_mut()).enumerate() {
-                    if let (true, Some(of_network)) = (read != attacked, groups.get(read)) {
-                        let exchange = std::slice::from_mut(exchange);
-                        passes::read_on(&setting, network, of_network, &group.perturbations, exchange)?;
-                    }
+            self.run_group(&setting, number, &samples, &mut records, &mut readings)?;
+            let tables = group_unit::tables(&self.networks, &mut records, &mut readings);
+            let unit = || GroupUnit::of(&samples, &tables);
+            let name = format!("samples, part {} of {n_groups}", number + 1);
+            units::keep(units, &key, &name, unit)?;
+        }
+        self.matrices(&records, &readings)
+    }
+
+    /// Attacks all models on a group of samples, then reads every one under every other's attack.
+    fn run_group(
+        &self,
+        setting: &Setting<'_>,
+        number: usize,
+        samples: &[usize],
+        records: &mut [OwnRecord],
+        readings: &mut Readings,
+    ) -> Result<()> {
+        let mut groups = Vec::with_capacity(records.len());
+        for (network, record) in self.networks.iter().zip(records) {
+            groups.push(passes::reference_group(setting, network, samples.to_vec(), number, record)?);
+        }
+        for (attacked, (group, exchanges)) in groups.iter().zip(readings).enumerate() {
+            for (read, (network, exchange)) in self.networks.iter().zip(exchanges.iter_mut()).enumerate() {
+                if let (true, Some(of_network)) = (read != attacked, groups.get(read)) {
+                    let exchange = std::slice::from_mut(exchange);
+                    passes::read_on(setting, network, of_network, &group.perturbations, exchange)?;
                 }
             }
         }
-        self.matrices(&records, &readings)
+        Ok(())
+    }
+
+    /// Names everything that a group's rows depend on.
+    fn key(&self, runtime: &Runtime, number: usize, n_groups: usize) -> String {
+        let mut hasher = Sha256::new();
+        for network in &self.networks {
+            hasher.update(format!("{:?}", network.identity()));
+        }
+        let (probe, seed) = (self.probe.digest(), self.seed);
+        hasher.update(format!("{probe} {:?} {seed} {number} {n_groups} {}", self.attack, self.group_bytes));
+        hasher.update(format!("{} {}", env!("CARGO_PKG_VERSION"), runtime.provider()));
+        Digest::finish(hasher).to_string()
     }
 
     /// Groups of samples that fit in memory for the model that takes the most.

@@ -9,6 +9,7 @@ mod describe;
 mod empirical;
 mod fine_tune;
 mod fine_tune_plan;
+mod group_unit;
 mod interface;
 mod jacobian_rows;
 mod knowledge;
@@ -22,8 +23,10 @@ mod scorer;
 mod survey;
 mod theory;
 pub mod types;
+mod units;
 mod virtual_plan;
 
 pub use calls::Scoring;
 pub use describe::derived;
 pub use scorer::{Scorer, ScorerConfig};
+pub use units::{NotKept, Units};

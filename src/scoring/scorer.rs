@@ -10,7 +10,7 @@ use crate::{
     registry::{Registry, Snapshot, VersionCache},
     runtime::Runtime,
     scoring::{
-        Scoring,
+        NotKept, Scoring, Units,
         adversarial::Undertaking,
         attack_plan::AttackPlan,
         compare::{Clustering, Comparison, Matrices},
@@ -20,7 +20,7 @@ use crate::{
         knowledge,
         network::Network,
         ranking,
-        survey::{self, Survey},
+        survey::{self, Known, Survey},
         theory,
         types::*,
     },
@@ -228,28 +228,32 @@ impl Scoring for Scorer {
             recommend_from: Vec::new(),
         };
         let survey = self.survey(&ranking, "source_model")?;
-        let (rows, _) = survey.run(&self.runtime, &self.answers, cancel, &mut |_| ())?;
+        let known = Known { answers: &self.answers, units: &NotKept };
+        let (rows, _) = survey.run(&self.runtime, known, cancel, &mut |_| ())?;
         rows.into_iter()
             .next()
             .map(|(_, scores)| scores)
             .ok_or_else(|| Error::new(Reason::Internal, "a pair gave no row"))
     }
 
-    fn rank(
+    fn rank_in_units(
         &self,
         request: &RankingRequest,
+        units: &dyn Units,
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
         cancel: &Cancel,
     ) -> Result<Ranking> {
         ranking::check(request)?;
         let survey = self.survey(request, "source_models")?;
-        let (rows, left_out) = survey.run(&self.runtime, &self.answers, cancel, on_event)?;
+        let known = Known { answers: &self.answers, units };
+        let (rows, left_out) = survey.run(&self.runtime, known, cancel, on_event)?;
         ranking::ranking(&rows, request, [survey.skipped, left_out].concat(), cancel)
     }
 
-    fn compare(
+    fn compare_in_units(
         &self,
         request: &ComparisonRequest,
+        units: &dyn Units,
         on_progress: &mut (dyn FnMut(Progress) + Send),
         cancel: &Cancel,
     ) -> Result<TaskComparison> {
@@ -262,6 +266,7 @@ impl Scoring for Scorer {
         let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
             .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
         let work = Comparison {
+            attack: request.attack.clone(),
             plan,
             probe,
             networks,
@@ -271,7 +276,7 @@ impl Scoring for Scorer {
             group_bytes: self.config.group_bytes,
         };
         work.check(self.config.request_bytes)?;
-        let matrices = work.run(&self.runtime, on_progress, cancel)?;
+        let matrices = work.run(&self.runtime, units, on_progress, cancel)?;
         let Clustering { merges, groups, cophenetic_correlation, group_agreement } = matrices.clustering(request);
         let Matrices { alpha1, alpha2, combined, affinity } = matrices;
         Ok(TaskComparison {

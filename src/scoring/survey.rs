@@ -19,6 +19,7 @@ use crate::{
         pair::{self, Call},
         passes::{self, Meeting, OwnRecord, Setting},
         types::*,
+        units::{self, Units},
     },
     stats::Resamples,
 };
@@ -46,6 +47,33 @@ pub struct Survey {
 
 /// Answers of earlier calls, by what they were computed from.
 pub type Answers = VersionCache<(), PairScores>;
+
+/// Where sources may be known from.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    pub answers: &'a Answers,
+    pub units: &'a dyn Units,
+}
+
+impl Known<'_> {
+    /// A source's scores, where a unit or an earlier answer has them.
+    ///
+    /// # Errors
+    /// Those of the units.
+    fn get(&self, key: &str, source: &Network) -> Result<Outcome> {
+        if let Some(scores) = units::kept(self.units, key) {
+            return Ok(Outcome::Known(Arc::new(scores)));
+        }
+        let Some(scores) = self.answers.get(key, &()) else { return Ok(Outcome::Open) };
+        units::keep(self.units, key, source.name(), || PairScores::clone(&scores))?;
+        Ok(Outcome::Known(scores))
+    }
+
+    fn put(&self, key: &str, source: &Network, scores: &Arc<PairScores>, bytes: u64) -> Result<()> {
+        self.answers.put(key, (), scores, bytes);
+        units::keep(self.units, key, source.name(), || PairScores::clone(scores))
+    }
+}
 
 /// What an answer counts as in the cache, in bytes, beside the resampled values of its estimates.
 const ANSWER_BYTES: u64 = 16 << 10;
@@ -102,62 +130,72 @@ pub fn n_probes(options: &MatchingOptions) -> Result<usize> {
     }
 }
 
+/// Sources that are worked on together. With several groups of samples, sources are finished with the last of them only:
+/// where finished ones are kept, a few are finished at a time, at the price of the reference's passes for each few.
+fn batch(units: &dyn Units, groups: &[Vec<usize>]) -> usize {
+    if units.are_kept() && groups.len() > 1 { limits::SOURCES_BETWEEN_UNITS } else { limits::SOURCES }
+}
+
 impl Survey {
-    /// Scores every source: on each group of samples the reference, then each source in turn. Sources that `answers` has
-    /// are not run again. A source's row is told as soon as it is known, in the order of the sources. Gives the rows, and the
-    /// sources that were left out.
+    /// Scores every source: on each group of samples the reference, then each source in turn. Sources that are `known` are not
+    /// run again. A source's row is told as soon as it is known, in the order of the sources. Gives the rows, and the sources
+    /// that were left out.
     ///
     /// # Errors
-    /// Those of the passes and of [`pair::score`].
+    /// Those of the passes, of [`pair::score`] and of the units.
     pub fn run(
         &self,
         runtime: &Runtime,
-        answers: &Answers,
+        known: Known<'_>,
         cancel: &Cancel,
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
     ) -> Result<(Rows, Vec<SkippedSource>)> {
-        let keys: Vec<String> = self.sources.iter().map(|source| self.key(source)).collect();
-        let kept = |key: &String| answers.get(key, &()).map_or(Outcome::Open, Outcome::Known);
-        let mut outcomes: Vec<Outcome> = keys.iter().map(kept).collect();
-        let n_open = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Open)).count() as u64;
-        // A source passes twice over the probe set: itself, then through the reference under its attack.
-        let trained = self.fine_tune.as_ref().map_or(0, FineTunePlan::n_passed);
-        let total = self.probe.n_samples() as u64 * (1 + 2 * n_open) + trained * n_open;
-        let meter = Mutex::new(Meter { done: 0, total, on_event });
+        let keys: Vec<String> = self.sources.iter().map(|source| self.key(source, runtime)).collect();
+        let pairs = keys.iter().zip(&self.sources);
+        let mut outcomes: Vec<Outcome> = pairs.map(|(key, source)| known.get(key, source)).collect::<Result<_>>()?;
+        let is_open = |index: &usize| matches!(outcomes.get(*index), Some(Outcome::Open));
+        let open: Vec<usize> = (0..self.sources.len()).filter(is_open).collect();
+        let meter = Mutex::new(Meter { done: 0, total: 0, on_event });
         let locked = || meter.lock().unwrap_or_else(PoisonError::into_inner);
         let advance = |stage: &str, n_rows: usize| locked().advance(stage, n_rows);
         let setting = self.setting(runtime, cancel, &advance);
-        let mut record = OwnRecord::default();
-        let mut meetings: Vec<Meeting> = self.sources.iter().map(|_| Meeting::default()).collect();
-        let groups = if n_open == 0 { Vec::new() } else { passes::groups(&setting, &self.reference) };
-        let n_groups = groups.len();
+        let groups = passes::groups(&setting, &self.reference);
+        let batches: Vec<&[usize]> = open.chunks(batch(known.units, &groups)).collect();
+        // A source passes twice over the probe set: itself, then through the reference under its attack.
+        let trained = self.fine_tune.as_ref().map_or(0, FineTunePlan::n_passed);
+        let n_passes = (batches.len() + 2 * open.len()) as u64;
+        locked().total = self.probe.n_samples() as u64 * n_passes + trained * open.len() as u64;
         let mut told = Told::default();
-        for (number, samples) in groups.into_iter().enumerate() {
-            let group = passes::reference_group(&setting, &self.reference, samples, number, &mut record)?;
-            let is_last = number + 1 == n_groups;
-            for (index, (source, meeting)) in self.sources.iter().zip(&mut meetings).enumerate() {
-                let Some(outcome @ Outcome::Open) = outcomes.get_mut(index) else { continue };
-                let met = passes::meet(&setting, &self.reference, &group, source, meeting);
-                let found = met.and_then(|()| match is_last {
-                    true => {
-                        pair::score(&self.call(&setting, runtime, &record), source, &std::mem::take(meeting)).map(Some)
+        for batch in batches {
+            let mut record = OwnRecord::default();
+            let mut meetings: Vec<Meeting> = batch.iter().map(|_| Meeting::default()).collect();
+            for (number, samples) in groups.iter().enumerate() {
+                let group = passes::reference_group(&setting, &self.reference, samples.clone(), number, &mut record)?;
+                let is_last = number + 1 == groups.len();
+                for (&index, meeting) in batch.iter().zip(&mut meetings) {
+                    let (Some(source), Some(key)) = (self.sources.get(index), keys.get(index)) else { continue };
+                    let Some(outcome @ Outcome::Open) = outcomes.get_mut(index) else { continue };
+                    let met = passes::meet(&setting, &self.reference, &group, source, meeting);
+                    let call = self.call(&setting, runtime, &record);
+                    let found = met.and_then(|()| match is_last {
+                        true => pair::score(&call, source, &std::mem::take(meeting)).map(Some),
+                        false => Ok(None),
+                    });
+                    match found {
+                        Ok(None) => {}
+                        Ok(Some(found)) => {
+                            let found = Arc::new(found);
+                            known.put(key, source, &found, self.answer_bytes())?;
+                            *outcome = Outcome::Known(found);
+                        }
+                        Err(error) if self.leaves_out && is_of_source(&error) => {
+                            *meeting = Meeting::default();
+                            *outcome = Outcome::LeftOut(error);
+                        }
+                        Err(error) => return Err(error),
                     }
-                    false => Ok(None),
-                });
-                match found {
-                    Ok(None) => {}
-                    Ok(Some(found)) => {
-                        let found = Arc::new(found);
-                        keys.get(index).into_iter().for_each(|key| answers.put(key, (), &found, self.answer_bytes()));
-                        *outcome = Outcome::Known(found);
-                    }
-                    Err(error) if self.leaves_out && is_of_source(&error) => {
-                        *meeting = Meeting::default();
-                        *outcome = Outcome::LeftOut(error);
-                    }
-                    Err(error) => return Err(error),
+                    told.tell(&self.sources, &outcomes, &mut *locked().on_event);
                 }
-                told.tell(&self.sources, &outcomes, &mut *locked().on_event);
             }
         }
         told.tell(&self.sources, &outcomes, &mut *locked().on_event);
@@ -228,13 +266,15 @@ impl Survey {
     }
 
     /// Names everything that a source's scores depend on, and what stands beside them in the answer.
-    fn key(&self, source: &Network) -> String {
+    fn key(&self, source: &Network, runtime: &Runtime) -> String {
         let mut hasher = Sha256::new();
         let ScoreOptions { attack, matching, theory, knowledge, seed, confidence, .. } = &self.options;
         let parts = [
             format!("{:?} {:?}", source.identity(), self.reference.identity()),
             format!("{} {} {:?}", self.probe.name(), self.probe_digest, self.dropped),
             format!("{attack:?} {matching:?} {theory:?} {knowledge:?} {seed} {confidence:?}"),
+            // A unit outlives the process that computed it.
+            format!("{} {} {}", env!("CARGO_PKG_VERSION"), runtime.provider(), self.group_bytes),
         ];
         parts.iter().for_each(|part| hasher.update(part));
         Digest::finish(hasher).to_string()

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::Bits;
+
 /// How intervals are made.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confidence {
     /// Coverage, in (0, 1).
     pub level: f64,
@@ -12,7 +16,7 @@ pub struct Confidence {
 }
 
 /// A value with its bootstrap interval and what chance would give.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// On the probe set itself.
     pub value: f64,
@@ -30,7 +34,8 @@ pub struct Estimate {
 
 /// The values on the bootstrap resamples, in the order of the resamples: two estimates made with the same resamples are
 /// compared pairwise by them. Cheap to clone; empty where they were dropped.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Option<Bits>", into = "Option<Bits>")]
 pub struct Replicates(Option<Arc<[f64]>>);
 
 impl Replicates {
@@ -53,6 +58,18 @@ impl Replicates {
     #[must_use]
     pub fn map(&self, of: impl Fn(f64) -> f64) -> Self {
         Replicates(self.0.as_ref().map(|values| values.iter().map(|&value| of(value)).collect()))
+    }
+}
+
+impl From<Option<Bits>> for Replicates {
+    fn from(written: Option<Bits>) -> Self {
+        Replicates(written.map(|Bits(values)| values.into()))
+    }
+}
+
+impl From<Replicates> for Option<Bits> {
+    fn from(replicates: Replicates) -> Self {
+        replicates.0.map(|values| Bits(values.to_vec()))
     }
 }
 
@@ -83,7 +100,7 @@ impl Estimate {
 }
 
 /// The distribution of a metric once the relation between the models is destroyed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShuffledNull {
     /// Mean over shuffles.
     pub mean: f64,

@@ -4,6 +4,7 @@
 
 mod aggregation;
 mod agreement;
+mod bits;
 mod clustering;
 mod comparison;
 mod correlation;
@@ -21,6 +22,7 @@ mod tridiagonal;
 
 pub use aggregation::{Ballot, mean_share_below};
 pub use agreement::{Agreement, Coefficient, ENUMERATED_SOURCES, INTERVAL_SOURCES, SourceDraws};
+pub use bits::Bits;
 pub use clustering::{Merge, cophenetic_correlation, cophenetic_distances, flat_groups, ward};
 pub use comparison::{best_first, contenders, probabilities_above, probability_above, probability_best};
 pub use correlation::{Correlations, kendall, pearson, spearman, weighted_kendall};

@@ -1,9 +1,11 @@
 //! Random changes of images that leave their class.
 
+use serde::{Deserialize, Serialize};
+
 use crate::stats::{Purpose, below, stream};
 
 /// A horizontal flip and a shift, drawn anew for each sample and epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Augmentation {
     /// Whether an image is mirrored, left to right, half of the time.
     pub flip: bool,

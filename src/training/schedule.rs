@@ -1,7 +1,9 @@
 //! The learning rate from step to step.
 
+use serde::{Deserialize, Serialize};
+
 /// How the learning rate goes on after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ScheduleShape {
     /// Half a cosine from the peak to 0 (Loshchilov and Hutter 2017, without restarts).
     #[default]

@@ -46,6 +46,16 @@ impl Admission {
         Ok(Permit { _running: running, _place: place })
     }
 
+    /// Waits for a turn, and before that for a place in the queue: for work that no client waits for.
+    ///
+    /// # Errors
+    /// None while the server runs.
+    pub async fn enter_when_possible(&self) -> Result<Permit> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.full())?;
+        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| self.full())?;
+        Ok(Permit { _running: running, _place: place })
+    }
+
     /// Calls at work or waiting.
     pub fn in_progress(&self) -> usize {
         (self.concurrent + self.queued).saturating_sub(self.places.available_permits())

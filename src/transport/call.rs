@@ -3,7 +3,7 @@
 //! Invariants: work runs on blocking threads only; it is told to stop as soon as nobody waits for its answer; whatever
 //! happens to it, its permit comes back.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -16,7 +16,7 @@ use tracing::Span;
 
 use crate::{
     cancel::Cancel,
-    error::{Error, Reason, Result},
+    error::{Error, Reason, Result, panic_text},
     limits,
     scoring::Scoring,
     transport::{
@@ -61,6 +61,8 @@ pub struct Calls {
     pub computing: Admission,
     /// For look-ups, which never wait behind a computation.
     pub lookups: Admission,
+    /// Says that the server is stopping: calls in progress may finish, nothing new begins.
+    pub draining: CancellationToken,
     /// Ends every call once the server's drain is over.
     pub stop: CancellationToken,
 }
@@ -71,8 +73,14 @@ impl Calls {
             scoring,
             computing,
             lookups: Admission::new(limits::CONCURRENT_LOOKUPS, limits::QUEUED_LOOKUPS),
+            draining: CancellationToken::new(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// The domain's functions, for work that is no call.
+    pub fn scoring(&self) -> Arc<dyn Scoring> {
+        Arc::clone(&self.scoring)
     }
 
     /// One answer from work that computes.
@@ -126,11 +134,45 @@ impl Calls {
             if let Err(error) = outcome {
                 // Work that waits for room in the stream must not keep the error out.
                 drop(guard);
-                let status = context.status(&error);
-                let _gone = timeout(Duration::from_secs(limits::STALL_SECONDS), sender.send(Err(status))).await;
+                end(&sender, &context, &error).await;
             }
         });
         tonic::Response::new(ReceiverStream::new(receiver))
+    }
+
+    /// A stream of events that are waited for and not computed. It ends when the server begins to stop, so that a client that
+    /// only listens does not hold it up. An error is the stream's last event.
+    pub fn listen<T: Send + 'static, W: Future<Output = Result<()>> + Send + 'static>(
+        &self,
+        context: Context,
+        work: impl FnOnce(mpsc::Sender<Result<T, Status>>) -> W,
+    ) -> tonic::Response<EventStream<T>> {
+        let (sender, receiver) = mpsc::channel(limits::STREAM_EVENTS);
+        let (calls, work) = (self.clone(), work(sender.clone()));
+        tokio::spawn(async move {
+            let outcome = tokio::select! {
+                biased;
+                outcome = calls.bounded(context.deadline, work) => outcome,
+                () = calls.draining.cancelled() => Err(shutting_down()),
+                () = sender.closed() => return,
+            };
+            if let Err(error) = outcome {
+                end(&sender, &context, &error).await;
+            }
+        });
+        tonic::Response::new(ReceiverStream::new(receiver))
+    }
+
+    /// A look-up within a stream.
+    ///
+    /// # Errors
+    /// Those of the look-up.
+    pub async fn look_up_within<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = self.lookups.enter_when_possible().await?;
+        on_blocking_thread(permit, Span::current(), work).await
     }
 
     async fn answer<T: Send + 'static>(
@@ -163,12 +205,20 @@ impl Calls {
                 Reason::DeadlineExceeded,
                 "the deadline passed before the work was done; allow more time, or lower max_samples",
             )),
-            () = self.stop.cancelled() => Err(Error::new(
-                Reason::ShuttingDown,
-                "the server is stopping; send the request to another one, or again once it is back",
-            )),
+            () = self.stop.cancelled() => Err(shutting_down()),
         }
     }
+}
+
+fn shutting_down() -> Error {
+    let message = "the server is stopping; send the request to another one, or again once it is back";
+    Error::new(Reason::ShuttingDown, message)
+}
+
+/// Ends a stream with an error, unless nobody reads it any more.
+async fn end<T>(sender: &mpsc::Sender<Result<T, Status>>, context: &Context, error: &Error) {
+    let status = context.status(error);
+    let _gone = timeout(Duration::from_secs(limits::STALL_SECONDS), sender.send(Err(status))).await;
 }
 
 /// Where the work of a stream puts its events. Used on a blocking thread.
@@ -214,7 +264,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-async fn on_blocking_thread<T: Send + 'static>(
+pub async fn on_blocking_thread<T: Send + 'static>(
     permit: Permit,
     span: Span,
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -233,13 +283,4 @@ async fn on_blocking_thread<T: Send + 'static>(
             },
         )),
     }
-}
-
-/// The message of a panic.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }

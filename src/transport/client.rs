@@ -9,11 +9,13 @@ use tonic::{
 use tonic_types::StatusExt;
 
 use crate::transport::proto::{
-    AttackRequest, AttackResponse, CheckModelRequest, CheckModelResponse, CompareTasksRequest, CompareTasksResponse,
-    Dataset, ExportGradientGraphRequest, FineTuneRequest, FineTuneResponse, ListDatasetsRequest, ListModelsRequest,
-    Model, RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse,
-    dataset_service_client::DatasetServiceClient, model_service_client::ModelServiceClient,
-    transfer_score_service_client::TransferScoreServiceClient,
+    AttackRequest, AttackResponse, CancelJobRequest, CancelJobResponse, CheckModelRequest, CheckModelResponse,
+    CompareTasksRequest, CompareTasksResponse, CreateJobRequest, CreateJobResponse, Dataset,
+    ExportGradientGraphRequest, FineTuneRequest, FineTuneResponse, GetJobRequest, GetJobResponse, ListDatasetsRequest,
+    ListJobsRequest, ListJobsResponse, ListModelsRequest, Model, RankSourcesRequest, RankSourcesResponse,
+    TransferScoreRequest, TransferScoreResponse, WatchJobRequest, WatchJobResponse,
+    dataset_service_client::DatasetServiceClient, job_service_client::JobServiceClient,
+    model_service_client::ModelServiceClient, transfer_score_service_client::TransferScoreServiceClient,
 };
 
 /// How long to wait for a server to accept a connection.
@@ -107,9 +109,40 @@ impl Client {
         Ok(service.list_datasets(Request::new(ListDatasetsRequest {})).await?.into_inner().datasets)
     }
 
+    /// Puts work into the queue.
+    pub async fn create_job(&self, request: CreateJobRequest) -> Result<CreateJobResponse, ClientError> {
+        Ok(self.job_service().create_job(Request::new(request)).await?.into_inner())
+    }
+
+    /// A job with its request and its result.
+    pub async fn job(&self, name: &str) -> Result<GetJobResponse, ClientError> {
+        let request = GetJobRequest { name: name.to_owned() };
+        Ok(self.job_service().get_job(Request::new(request)).await?.into_inner())
+    }
+
+    /// A page of jobs.
+    pub async fn jobs(&self, request: ListJobsRequest) -> Result<ListJobsResponse, ClientError> {
+        Ok(self.job_service().list_jobs(Request::new(request)).await?.into_inner())
+    }
+
+    /// Watches a job.
+    pub async fn watch_job(&self, request: WatchJobRequest) -> Result<JobEvents, ClientError> {
+        Ok(JobEvents(self.job_service().watch_job(Request::new(request)).await?.into_inner()))
+    }
+
+    /// Cancels a job.
+    pub async fn cancel_job(&self, name: &str) -> Result<CancelJobResponse, ClientError> {
+        let request = CancelJobRequest { name: name.to_owned() };
+        Ok(self.job_service().cancel_job(Request::new(request)).await?.into_inner())
+    }
+
     // The server bounds what it sends; a long listing may pass tonic's default of 4 MiB.
     fn scores(&self) -> TransferScoreServiceClient<Channel> {
         TransferScoreServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    fn job_service(&self) -> JobServiceClient<Channel> {
+        JobServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
     fn model_service(&self) -> ModelServiceClient<Channel> {
@@ -157,6 +190,17 @@ pub struct FineTuneEvents(Streaming<FineTuneResponse>);
 impl FineTuneEvents {
     /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<FineTuneResponse>, ClientError> {
+        Ok(self.0.message().await?)
+    }
+}
+
+/// The events of a job, as they come.
+#[derive(Debug)]
+pub struct JobEvents(Streaming<WatchJobResponse>);
+
+impl JobEvents {
+    /// The next event; `None` after the last one.
+    pub async fn next(&mut self) -> Result<Option<WatchJobResponse>, ClientError> {
         Ok(self.0.message().await?)
     }
 }

@@ -20,9 +20,9 @@ use tonic::{Code, Status, body::Body, codegen};
 use tower::{Layer, Service};
 
 use crate::{
-    error::{Error, Reason},
+    error::{Error, Reason, panic_text},
     limits,
-    transport::{call::panic_text, status::to_status},
+    transport::status::to_status,
 };
 
 /// The header with a call's id, in both directions.

@@ -1,6 +1,6 @@
 //! gRPC: bytes to domain and back. Nothing above or below knows tonic.
 //!
-//! In reading order: [`server`] has the stack of layers, `call` the life of a call, the three services convert, call
+//! In reading order: [`server`] has the stack of layers, `call` the life of a call, the services convert, call
 //! the domain and convert back, `convert` validates, `status` tells errors. [`client`] is the other side.
 
 mod admission;
@@ -9,6 +9,8 @@ pub mod client;
 mod convert;
 mod dataset_service;
 mod deadline;
+mod job_service;
+mod job_work;
 mod layers;
 mod model_service;
 mod score_service;

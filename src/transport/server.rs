@@ -4,7 +4,6 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::Request;
 use tokio::{net::TcpListener, time::timeout};
-use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, server::NamedService, transport::server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower_http::{
@@ -14,16 +13,18 @@ use tower_http::{
 use tracing::{Level, Span};
 
 use crate::{
+    jobs::Jobs,
     limits,
     scoring::Scoring,
     transport::{
         admission::Admission,
         call::Calls,
         dataset_service::DatasetService,
+        job_service::{JobService, work_on_jobs},
         layers::{AnswerLayer, RequestId, mark_panic},
         model_service::ModelService,
         proto::{
-            FILE_DESCRIPTOR_SET, dataset_service_server::DatasetServiceServer,
+            FILE_DESCRIPTOR_SET, dataset_service_server::DatasetServiceServer, job_service_server::JobServiceServer,
             model_service_server::ModelServiceServer, transfer_score_service_server::TransferScoreServiceServer,
         },
         score_service::ScoreService,
@@ -59,6 +60,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     calls: Calls,
+    jobs: Option<Arc<Jobs>>,
     health: HealthReporter,
     drain: Duration,
 }
@@ -80,7 +82,14 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let computing = Admission::new(settings.concurrent_requests, settings.queued_requests);
-        Ok(Server { listener, address, calls: Calls::new(scoring, computing), health, drain: settings.drain })
+        let calls = Calls::new(scoring, computing);
+        Ok(Server { listener, address, calls, jobs: None, health, drain: settings.drain })
+    }
+
+    /// Also takes jobs, and works on those that wait.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Option<Arc<Jobs>>) -> Self {
+        Server { jobs, ..self }
     }
 
     /// Where the server listens, with the port that was picked.
@@ -104,7 +113,7 @@ impl Server {
     /// When the service's description is broken or the listener fails.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         self.ready().await;
-        let Server { listener, calls, health, drain, .. } = self;
+        let Server { listener, calls, jobs, health, drain, .. } = self;
 
         // Outermost first. Each sees what those below it answer.
         let layers = tower::ServiceBuilder::new()
@@ -133,6 +142,7 @@ impl Server {
         let score = TransferScoreServiceServer::new(ScoreService { calls: calls.clone() });
         let models = ModelServiceServer::new(ModelService { calls: calls.clone() });
         let datasets = DatasetServiceServer::new(DatasetService { calls: calls.clone() });
+        let job_service = JobServiceServer::new(JobService::new(calls.clone(), jobs.clone()));
         let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
         let router = tonic::transport::Server::builder()
             // Deadlines and admission are not layers: tonic's timeout says CANCELLED and leaves streams alone, its
@@ -147,9 +157,11 @@ impl Server {
             .add_service(reflection().build_v1alpha()?)
             .add_service(score.max_decoding_message_size(limits::MESSAGE_BYTES))
             .add_service(models.max_decoding_message_size(limits::MESSAGE_BYTES))
-            .add_service(datasets.max_decoding_message_size(limits::MESSAGE_BYTES));
+            .add_service(datasets.max_decoding_message_size(limits::MESSAGE_BYTES))
+            .add_service(job_service.max_decoding_message_size(limits::MESSAGE_BYTES));
 
-        let draining = CancellationToken::new();
+        let draining = calls.draining.clone();
+        let working = jobs.map(|jobs| tokio::spawn(work_on_jobs(calls.clone(), jobs)));
         let signal = async {
             shutdown.await;
             tracing::info!(seconds = drain.as_secs(), "stopping: no new connections, calls in progress may finish");
@@ -175,6 +187,10 @@ impl Server {
             None => timeout(flush, serving).await.unwrap_or(Ok(())),
         };
         let _still_working = timeout(flush, Gauges(calls).idle()).await;
+        // What has become of a job is written down once its work has stopped.
+        if let Some(working) = working {
+            let _still_working = timeout(flush, working).await;
+        }
         Ok(served?)
     }
 }
@@ -209,6 +225,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <TransferScoreServiceServer<ScoreService> as NamedService>::NAME,
         <ModelServiceServer<ModelService> as NamedService>::NAME,
         <DatasetServiceServer<DatasetService> as NamedService>::NAME,
+        <JobServiceServer<JobService> as NamedService>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

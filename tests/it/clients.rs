@@ -51,6 +51,7 @@ fn grpcurl_lists_and_describes_the_services() {
     for service in [
         "grpc.health.v1.Health",
         "transferscore.v1.DatasetService",
+        "transferscore.v1.JobService",
         "transferscore.v1.ModelService",
         "transferscore.v1.TransferScoreService",
     ] {

@@ -8,6 +8,7 @@ fn status(kind: Kind) -> &'static str {
     match kind {
         Kind::InvalidArgument => "INVALID_ARGUMENT",
         Kind::NotFound => "NOT_FOUND",
+        Kind::AlreadyExists => "ALREADY_EXISTS",
         Kind::FailedPrecondition => "FAILED_PRECONDITION",
         Kind::ResourceExhausted => "RESOURCE_EXHAUSTED",
         Kind::Cancelled => "CANCELLED",

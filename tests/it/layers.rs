@@ -109,6 +109,11 @@ fn only_the_transport_and_the_command_line_name_generated_messages() {
 }
 
 #[test]
+fn only_the_store_of_jobs_names_sqlite() {
+    assert_none(trespasses(&["rusqlite", "libsqlite3_sys"], |path| path.starts_with("jobs/store/")));
+}
+
+#[test]
 fn only_the_runtime_names_ort() {
     assert_none(trespasses(&["ort"], |path| path.starts_with("runtime/")));
 }
@@ -178,6 +183,7 @@ fn arrows_point_down() {
     let layers: &[&[&str]] = &[
         &["cli"],
         &["transport"],
+        &["jobs"],
         &["scoring"],
         &["registry", "dataset", "verify"],
         &["attack", "metric", "knowledge", "stats", "training"],

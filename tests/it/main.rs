@@ -7,6 +7,7 @@ mod dataset;
 mod errors;
 mod experiment;
 mod gradient;
+mod jobs;
 mod layers;
 mod mathematics;
 mod registry;

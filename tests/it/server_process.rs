@@ -30,6 +30,14 @@ impl ServerProcess {
     /// # Panics
     /// With the server's own log, when it ends before that.
     pub fn start(models: &Path, datasets: &Path) -> ServerProcess {
+        ServerProcess::start_with(models, datasets, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    /// As [`ServerProcess::start`].
+    pub fn start_with(models: &Path, datasets: &Path, further: &[&str]) -> ServerProcess {
         let logs = tempfile::tempdir().unwrap();
         let log = logs.path().join("stderr");
         let mut child = Command::new(env!("CARGO_BIN_EXE_transferscore"))
@@ -37,6 +45,7 @@ impl ServerProcess {
             .arg(models)
             .arg("--datasets")
             .arg(datasets)
+            .args(further)
             // ONNX Runtime is found in the working directory when the target directory is elsewhere.
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())

@@ -5,6 +5,8 @@
 //! al. 2018). A negative step descends, which makes a targeted attack. Every sample of a batch is treated by itself, and
 //! a zero gradient leaves it where its momentum takes it: nothing is ever divided by zero.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     super::{
         builder::Builder,
@@ -27,7 +29,7 @@ pub enum Norm {
 }
 
 /// What momentum adds up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Accumulated {
     /// Gradients over their L1 norm (Dong et al. 2018, equation 6). torchattacks divides by the mean, which changes nothing.
     Gradients,

@@ -4,6 +4,8 @@
 //! docs/knowledge.md pins the conventions where the literature has variants. A new estimator is one file here, one variant
 //! and one line of [`TABLE`].
 
+use serde::{Deserialize, Serialize};
+
 mod bhattacharyya;
 mod evidence;
 mod expected_prediction;
@@ -22,7 +24,7 @@ pub use task::{Task, TaskOptions};
 use super::{Error, Score};
 
 /// An estimator of transferability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Estimator {
     Leep,
     NLeep,

@@ -1,9 +1,11 @@
 //! Attacks as clients ask for them.
 
+use serde::{Deserialize, Serialize};
+
 use super::VirtualAttackOptions;
 use crate::attack::{Accumulated, InputDiversity, Norm, TargetClass, TranslationKernel};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttackMethod {
     Virtual,
     Fgsm,
@@ -22,7 +24,7 @@ impl AttackMethod {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttackLoss {
     CrossEntropy,
     CrossEntropyLabels,
@@ -42,7 +44,7 @@ pub enum Pooling {
 }
 
 /// The attack as the client asked for it; `None`, 0 and nothing stand for defaults.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttackOptions {
     pub method: AttackMethod,
     pub norm: Option<Norm>,
@@ -66,14 +68,14 @@ pub struct AttackOptions {
 }
 
 /// Of MI-FGSM.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MomentumOptions {
     pub decay: Option<f64>,
     pub of: Option<Accumulated>,
 }
 
 /// Of DeepFool.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BoundaryOptions {
     pub candidates: u32,
     pub overshoot: Option<f64>,

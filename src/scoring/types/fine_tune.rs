@@ -1,5 +1,7 @@
 //! Fine-tunings: asked for, and answered.
 
+use serde::{Deserialize, Serialize};
+
 use super::{DroppedSamples, ModelReference, Probe};
 use crate::{
     stats::{Confidence, Estimate},
@@ -7,7 +9,7 @@ use crate::{
 };
 
 /// What is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FineTuneMode {
     /// The head on features that stay as they are.
     #[default]
@@ -17,7 +19,7 @@ pub enum FineTuneMode {
 }
 
 /// How weights follow their gradients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FineTuneOptimizer {
     #[default]
     Sgd,
@@ -25,7 +27,7 @@ pub enum FineTuneOptimizer {
 }
 
 /// A fine-tuning as the client asked for it; `None` and 0 stand for defaults.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FineTuneOptions {
     pub mode: FineTuneMode,
     /// Starts from the model's own last layer, whose outputs must be as many as the task's.
@@ -51,7 +53,7 @@ pub struct FineTuneOptions {
 }
 
 /// How well a fine-tuned model does on samples that it was not trained on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FineTuneScores {
     /// With labels.
     pub accuracy: Option<Estimate>,
@@ -76,7 +78,7 @@ pub struct FineTuneScores {
     pub options: FineTuneOptions,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunLength {
     /// Epochs after which the weights were taken.
     pub best: usize,
@@ -84,7 +86,7 @@ pub struct RunLength {
 }
 
 /// A point of the learning curve.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// From 1.
     pub number: usize,

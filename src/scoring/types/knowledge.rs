@@ -1,12 +1,14 @@
 //! Knowledge measures: asked for, and answered.
 
+use serde::{Deserialize, Serialize};
+
 use super::{FineTuneOptions, FineTuneScores};
 use crate::{
     knowledge::{AffineFit, Estimator, LinearProbe, Score, Verification},
     stats::Estimate,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KnowledgeMeasure {
     FunctionMatching,
     AffineTransfer,
@@ -53,7 +55,7 @@ pub struct KnowledgeOptions {
     pub fine_tune: FineTuneOptions,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnowledgeScores {
     pub function_matching: Option<AffineFit>,
     pub affine_transfer: Option<AffineFit>,

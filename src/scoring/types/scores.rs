@@ -1,5 +1,7 @@
 //! What is answered about a pair.
 
+use serde::{Deserialize, Serialize};
+
 use super::{AttackOptions, KnowledgeScores, SolverReport, VariantScores};
 use crate::{
     metric::{GradientMatching, LossScores, TheoryChecks},
@@ -7,7 +9,7 @@ use crate::{
 };
 
 /// Everything measured about a pair.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairScores {
     pub source_to_reference: DirectionalScores,
     pub reference_to_source: DirectionalScores,
@@ -27,7 +29,7 @@ pub struct PairScores {
 }
 
 /// Both sides of the theorems, in the direction from source to reference.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TheoryScores {
     pub checks: Option<TheoryChecks>,
     /// What could not be checked, and why.
@@ -35,7 +37,7 @@ pub struct TheoryScores {
 }
 
 /// The attack made on model 1, read on model 2.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DirectionalScores {
     pub alpha1: Estimate,
     pub alpha2: Estimate,
@@ -49,7 +51,7 @@ pub struct DirectionalScores {
     pub loss: Option<LossScores>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     pub source_model: ModelReference,
     pub reference_model: ModelReference,
@@ -65,13 +67,13 @@ pub struct Provenance {
     pub provider: String,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelReference {
     pub name: String,
     pub digest: String,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DroppedSamples {
     pub reason: String,
     pub count: usize,

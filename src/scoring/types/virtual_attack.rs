@@ -1,11 +1,13 @@
 //! The virtual attack's settings, and how well its directions were found.
 
+use serde::{Deserialize, Serialize};
+
 use crate::stats::Estimate;
 
 use super::DirectionalScores;
 
 /// How singular directions are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Solver {
     /// Exact where whole Jacobians are small enough, else Lanczos.
     #[default]
@@ -17,7 +19,7 @@ pub enum Solver {
 }
 
 /// Settings of the virtual attack as the client gave them; 0 and `None` stand for defaults.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VirtualAttackOptions {
     pub solver: Solver,
     pub levels: u32,
@@ -26,7 +28,7 @@ pub struct VirtualAttackOptions {
 }
 
 /// How well a model's singular directions were found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SolverReport {
     /// Never [`Solver::Auto`].
     pub solver: Solver,
@@ -40,7 +42,7 @@ pub struct SolverReport {
 }
 
 /// Which of a call's attacks: a radius, a singular level.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
     /// `None` for first-order deviations.
     pub epsilon: Option<f64>,
@@ -49,7 +51,7 @@ pub struct Variant {
 }
 
 /// The scores of one variant of an attack.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VariantScores {
     pub variant: Variant,
     pub source_to_reference: DirectionalScores,

@@ -8,8 +8,8 @@ use crate::{
     error::{Error, Reason, Result},
     limits,
     scoring::types::{
-        Agreement, Coefficient, MeasureCorrelation, MeasureKind, RankedSource, Ranking, RankingEvent, RankingMetric,
-        Recommendation, Regret,
+        Agreement, Coefficient, MeasureCorrelation, MeasureKind, Progress, RankedSource, Ranking, RankingEvent,
+        RankingMetric, Recommendation, Regret,
     },
     transport::proto::{self, rank_sources_response::Event},
 };
@@ -73,13 +73,17 @@ pub fn recommend_from(paths: Vec<String>) -> Result<Vec<String>> {
 /// Internal, when a number is not finite.
 pub fn event(event: RankingEvent) -> Result<proto::RankSourcesResponse> {
     Ok(response(match event {
-        RankingEvent::Progress(progress) => {
-            Event::Progress(proto::Progress { done: progress.done, total: progress.total, stage: progress.stage })
-        }
+        RankingEvent::Progress(advanced) => Event::Progress(progress(advanced)),
         RankingEvent::Row { source_model, scores } => {
             Event::Row(proto::RankingRow { source_model, scores: Some(pair_scores(*scores)?) })
         }
     }))
+}
+
+/// How far work is.
+pub fn progress(progress: Progress) -> proto::Progress {
+    let Progress { done, total, stage } = progress;
+    proto::Progress { done, total, stage }
 }
 
 /// The last event.

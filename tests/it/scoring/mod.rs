@@ -10,6 +10,7 @@ mod files;
 mod fine_tune;
 mod ranking;
 mod refusals;
+mod units;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,7 +20,8 @@ use tonic::body::Body;
 use transferscore::{
     cancel::Cancel,
     error::{Error, Reason, Result},
-    scoring::{Scoring, types::*},
+    jobs::Jobs,
+    scoring::{Scoring, Units, types::*},
     transport::server::{Gauges, Server, ServerError, ServerSettings},
 };
 
@@ -42,6 +43,8 @@ pub struct Fake {
     pub spoil_comparison: Option<fn(&mut TaskComparison)>,
     pub spoil_examples: Option<fn(&mut AdversarialExamples)>,
     pub spoil_fine_tuned: Option<fn(&mut FineTuned)>,
+    /// Sources of rankings that were not among the units, in the order in which they were computed.
+    pub computed: Mutex<Vec<String>>,
     pub released: AtomicBool,
     pub marks: Marks,
 }
@@ -92,6 +95,14 @@ impl Fake {
         }
     }
 
+    /// A source may misbehave too, once it is finished; most do not.
+    fn behave_at(&self, source: &str, cancel: &Cancel) -> Result<()> {
+        match source {
+            "wait" | "panic" => self.behave(source, cancel),
+            _ => Ok(()),
+        }
+    }
+
     fn scores(&self) -> PairScores {
         let mut scores = pair_scores();
         if let Some(spoil) = self.spoil {
@@ -112,16 +123,23 @@ impl Scoring for Fake {
         Ok(self.scores())
     }
 
-    fn rank(
+    fn rank_in_units(
         &self,
         request: &RankingRequest,
+        units: &dyn Units,
         on_event: &mut (dyn FnMut(RankingEvent) + Send),
         cancel: &Cancel,
     ) -> Result<Ranking> {
         self.behave(&request.reference_model, cancel)?;
         for source_model in &request.source_models {
             on_event(RankingEvent::Progress(Progress { done: 1, total: 2, stage: source_model.clone() }));
+            // A unit is as good as its name; what was kept is not computed again.
+            if units.kept(source_model).is_none() {
+                self.computed.lock().expect("no panic").push(source_model.clone());
+                units.keep(source_model, source_model, source_model.as_bytes())?;
+            }
             on_event(RankingEvent::Row { source_model: source_model.clone(), scores: Box::new(self.scores()) });
+            self.behave_at(source_model, cancel)?;
             cancel.check()?;
         }
         let mut ranking = fake_ranking::ranking(request);
@@ -166,9 +184,10 @@ impl Scoring for Fake {
         Ok(adversarial_summary(request))
     }
 
-    fn compare(
+    fn compare_in_units(
         &self,
         request: &ComparisonRequest,
+        _units: &dyn Units,
         on_progress: &mut (dyn FnMut(Progress) + Send),
         cancel: &Cancel,
     ) -> Result<TaskComparison> {
@@ -398,14 +417,29 @@ impl Running {
     }
 
     pub async fn with_settings(fake: Fake, concurrent: usize, queued: usize, drain: Duration) -> Self {
-        let fake = Arc::new(fake);
         let settings = ServerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             concurrent_requests: concurrent,
             queued_requests: queued,
             drain,
         };
+        Running::serving(Arc::new(fake), settings, None).await
+    }
+
+    /// A server that keeps jobs, and lets calls finish for an hour.
+    pub async fn with_jobs(fake: Fake, jobs: Jobs) -> Self {
+        let settings = ServerSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            concurrent_requests: 2,
+            queued_requests: 4,
+            drain: Duration::from_secs(3600),
+        };
+        Running::serving(Arc::new(fake), settings, Some(Arc::new(jobs))).await
+    }
+
+    async fn serving(fake: Arc<Fake>, settings: ServerSettings, jobs: Option<Arc<Jobs>>) -> Self {
         let server = Server::bind(settings, Arc::clone(&fake) as Arc<dyn Scoring>).await.expect("a free port");
+        let server = server.with_jobs(jobs);
         let (address, gauges) = (server.address(), server.gauges());
         let (shutdown, wanted) = oneshot::channel();
         let served = tokio::spawn(server.serve(async {

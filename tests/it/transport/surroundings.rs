@@ -16,8 +16,13 @@ use transferscore::transport::{
 
 use super::fake::{Fake, Running};
 
-const SERVICES: [&str; 4] =
-    ["", "transferscore.v1.TransferScoreService", "transferscore.v1.ModelService", "transferscore.v1.DatasetService"];
+const SERVICES: [&str; 5] = [
+    "",
+    "transferscore.v1.TransferScoreService",
+    "transferscore.v1.ModelService",
+    "transferscore.v1.DatasetService",
+    "transferscore.v1.JobService",
+];
 
 #[tokio::test]
 async fn every_service_is_healthy_once_ready() {
