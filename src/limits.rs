@@ -37,6 +37,10 @@ pub const DATASET_CACHE_BYTES: u64 = 8 << 30;
 pub const DECODED_CACHE_BYTES: u64 = 4 << 30;
 /// Most files of a dataset, and most entries of one of its folders.
 pub const DATASET_FILES: usize = 1 << 21;
+/// Most files that a zip archive lists: CelebA's has 202,600.
+pub const ARCHIVE_FILES: u64 = 250_000;
+/// Longest list of files of a zip archive, in bytes.
+pub const ARCHIVE_LIST_BYTES: u64 = 32 << 20;
 /// Deepest nesting of a dataset's folders.
 pub const DATASET_NESTING: usize = 4;
 /// Entries of a folder that are looked at to recognise a dataset.

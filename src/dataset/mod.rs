@@ -14,6 +14,7 @@ mod place;
 mod resize;
 mod samples;
 mod selection;
+mod zipped;
 
 use std::{
     path::{Path, PathBuf},

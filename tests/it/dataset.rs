@@ -9,6 +9,7 @@ mod resize;
 mod served;
 mod stl10;
 mod taskonomy;
+mod zipped;
 
 use std::{
     fs,

@@ -13,12 +13,11 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{BufReader, Read as _},
+    io::Read as _,
     sync::{Mutex, PoisonError},
 };
 
-use zip::{ZipArchive, result::ZipError};
+use zip::result::ZipError;
 
 use super::Wanted;
 use crate::{
@@ -28,6 +27,7 @@ use crate::{
         manifest::{Manifest, Part},
         picture::{self, Channels},
         place::{Place, Seen},
+        zipped::{self, Zip},
     },
     limits,
     registry::close_names,
@@ -59,7 +59,7 @@ struct List {
 #[derive(Debug)]
 enum Pictures {
     Folder(Place),
-    Archive { place: Place, zip: Mutex<ZipArchive<BufReader<File>>>, entries: usize },
+    Archive { place: Place, zip: Mutex<Zip>, entries: usize },
 }
 
 #[derive(Debug)]
@@ -134,7 +134,7 @@ fn pictures(place: &Place, seen: &mut Seen) -> Result<Pictures, DatasetError> {
     };
     seen.note(&archive)?;
     let (file, _) = archive.open(limits::DATASET_BYTES)?;
-    let zip = ZipArchive::new(BufReader::new(file))
+    let zip = zipped::open(file)
         .map_err(|error| archive.wrong(format!("is no readable .zip: {error}; download it again")))?;
     Ok(Pictures::Archive { entries: zip.len(), place: archive, zip: Mutex::new(zip) })
 }

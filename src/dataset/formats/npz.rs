@@ -16,14 +16,10 @@
 //! | integers or booleans (N) or (N, 1) | class indices, as they are |
 //! | float (N, …) | regression or dense targets, flattened |
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufReader, Read},
-};
+use std::{collections::BTreeMap, fs::File, io::Read};
 
 use ndarray::{Array2, ArrayD, IxDyn};
-use zip::{ZipArchive, result::ZipError};
+use zip::result::ZipError;
 
 use super::{
     Wanted,
@@ -35,6 +31,7 @@ use crate::{
         collection::Found,
         place::{Place, Seen},
         samples::{Dataset, Targets, Values, check_labels, check_values},
+        zipped::{self, Zip},
     },
     limits,
 };
@@ -93,7 +90,7 @@ pub fn read_all(label: &str, file: File) -> Result<BTreeMap<String, ArrayD<f64>>
 /// An open archive with what it may still unpack.
 struct Archive<'a> {
     label: &'a str,
-    zip: ZipArchive<BufReader<File>>,
+    zip: Zip,
     /// Bytes that may still be unpacked.
     budget: u64,
 }
@@ -101,7 +98,7 @@ struct Archive<'a> {
 impl<'a> Archive<'a> {
     fn open(label: &'a str, file: File) -> Result<Archive<'a>, DatasetError> {
         let broken = |problem: String| DatasetError::Archive { file: label.to_owned(), problem };
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|error| broken(format!("{error}")))?;
+        let zip = zipped::open(file).map_err(|error| broken(error.to_string()))?;
         if zip.has_duplicate_names() {
             return Err(broken("two arrays have the same name".to_owned()));
         }
