@@ -26,7 +26,7 @@ pub async fn run(args: DatasetsArgs) -> Result<(), Failure> {
             dataset.name,
             dataset.format,
             dataset.n_samples.to_string(),
-            dataset.shape.iter().map(u32::to_string).collect::<Vec<_>>().join("x"),
+            table::shape(&dataset.shape),
             dataset.n_classes.to_string(),
             dataset.target_size.to_string(),
             remark,

@@ -73,7 +73,7 @@ enum Command {
     /// Train a model on a dataset, and measure how well it does on samples held out
     #[command(name = "finetune")]
     FineTune(fine_tune::FineTuneArgs),
-    /// List the models
+    /// List the models, or have a server ready or drop one
     Models(models::ModelsArgs),
     /// List the datasets
     Datasets(datasets::DatasetsArgs),

@@ -1,17 +1,57 @@
-//! `models`: what there is to score.
+//! `models`: what there is to score; with a subcommand, what a server does with it.
 
-use super::{Failure, json, options::ClientArgs, session::Session, table};
-use crate::transport::proto::{ListModelsResponse, Model, TensorInfo};
+use super::{
+    Failure, json,
+    options::{ClientArgs, ServerArgs},
+    session::Session,
+    table,
+};
+use crate::transport::{
+    client::Client,
+    proto::{ListModelsResponse, LoadModelRequest, Model, TensorInfo},
+};
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ModelsArgs {
+    #[command(subcommand)]
+    command: Option<ModelsCommand>,
     #[command(flatten)]
     client: ClientArgs,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum ModelsCommand {
+    /// Have a server compile a model now rather than at its first score
+    Load {
+        /// Name of a model
+        model: String,
+        /// Dataset whose samples it is made ready for [default: what the model declares]
+        #[arg(long, value_name = "NAME")]
+        dataset: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Have a server drop a model from its memory; the file stays
+    Unload {
+        /// Name of a model
+        model: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
 pub async fn run(args: ModelsArgs) -> Result<(), Failure> {
-    let as_json = args.client.json;
-    let session = Session::open(args.client).await?;
+    match args.command {
+        None => list(args.client).await,
+        Some(ModelsCommand::Load { model, dataset, server }) => load(model, dataset, server).await,
+        Some(ModelsCommand::Unload { model, server }) => unload(model, server).await,
+    }
+}
+
+async fn list(client: ClientArgs) -> Result<(), Failure> {
+    let as_json = client.json;
+    let session = Session::open(client).await?;
     let models = session.client.models().await?;
     session.close().await?;
 
@@ -29,6 +69,36 @@ pub async fn run(args: ModelsArgs) -> Result<(), Failure> {
         ]);
     }
     table::print(&rows)
+}
+
+async fn load(name: String, dataset: Option<String>, server: ServerArgs) -> Result<(), Failure> {
+    let request = LoadModelRequest { name: name.clone(), dataset: dataset.unwrap_or_default() };
+    let answer = Client::connect(&server.server).await?.load_model(request).await?;
+    if server.json {
+        return json::print("LoadModelResponse", &answer);
+    }
+    println!(
+        "{name} is ready for samples of {}, its outputs are {}",
+        table::shape(&answer.sample_shape),
+        table::shape(&answer.output_shape)
+    );
+    Ok(())
+}
+
+async fn unload(name: String, server: ServerArgs) -> Result<(), Failure> {
+    let answer = Client::connect(&server.server).await?.unload_model(&name).await?;
+    if server.json {
+        return json::print("UnloadModelResponse", &answer);
+    }
+    println!(
+        "{name} {}",
+        match (answer.was_loaded, answer.in_use) {
+            (false, _) => "was not in memory",
+            (true, false) => "is no longer in memory",
+            (true, true) => "stays in memory for the calls that use it, and no longer",
+        }
+    );
+    Ok(())
 }
 
 fn shapes(tensors: &[TensorInfo]) -> String {

@@ -18,6 +18,17 @@ pub struct ClientArgs {
     pub sources: SourceArgs,
 }
 
+/// Which server to tell, and how to print its answer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Server to tell, HOST:PORT
+    #[arg(long, value_name = "ADDR", env = "TRANSFERSCORE_SERVER")]
+    pub server: String,
+    /// Print the answer's message as JSON (the protocol buffers mapping)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Settings of a score or a ranking. What is left out is the server's default.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Method")]

@@ -75,6 +75,11 @@ pub fn number(value: f64) -> String {
     if value == 0.0 || (0.001..100_000.0).contains(&size) { format!("{value:.3}") } else { format!("{value:.2e}") }
 }
 
+/// "3x32x32".
+pub fn shape(lengths: &[u32]) -> String {
+    lengths.iter().map(u32::to_string).collect::<Vec<_>>().join("x")
+}
+
 /// A count of bytes or parameters with a unit.
 pub fn magnitude(count: u64) -> String {
     match count {

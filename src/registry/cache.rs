@@ -57,7 +57,7 @@ impl<M: PartialEq, T> VersionCache<M, T> {
         while state.bytes > self.limit - bytes {
             let oldest = state.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(name, _)| name.clone());
             match oldest {
-                Some(oldest) => state.forget(&oldest),
+                Some(oldest) => drop(state.forget(&oldest)),
                 None => break,
             }
         }
@@ -69,7 +69,12 @@ impl<M: PartialEq, T> VersionCache<M, T> {
 
     /// Drops a name that is gone.
     pub fn forget(&self, name: &str) {
-        self.lock().forget(name);
+        self.take(name);
+    }
+
+    /// Drops a name and gives what was kept under it.
+    pub fn take(&self, name: &str) -> Option<Arc<T>> {
+        self.lock().forget(name)
     }
 
     /// Bytes kept now.
@@ -84,9 +89,9 @@ impl<M: PartialEq, T> VersionCache<M, T> {
 }
 
 impl<M, T> State<M, T> {
-    fn forget(&mut self, name: &str) {
-        if let Some(entry) = self.entries.remove(name) {
-            self.bytes = self.bytes.saturating_sub(entry.bytes);
-        }
+    fn forget(&mut self, name: &str) -> Option<Arc<T>> {
+        let entry = self.entries.remove(name)?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        Some(entry.value)
     }
 }

@@ -158,6 +158,16 @@ impl Registry {
         self.snapshots.put(name, (model_stamp, manifest_stamp), &kept, snapshot.size_bytes());
         Ok(snapshot)
     }
+
+    /// Drops what is kept of a model; calls that have it keep it. Tells whether there was anything.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn unload(&self, name: &str) -> Result<bool, RegistryError> {
+        let kept = self.snapshots.take(name).is_some();
+        self.shelf.locate(name)?;
+        Ok(kept)
+    }
 }
 
 /// The version of a file beside a model; `None` where it has gone.

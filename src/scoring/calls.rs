@@ -110,6 +110,18 @@ pub trait Scoring: Send + Sync + 'static {
     /// does not have.
     fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>>;
 
+    /// Compiles a model for samples as a dataset has them, or as the model itself declares them, and keeps it ready.
+    ///
+    /// # Errors
+    /// Those of a score that lie in the model; `OPTION_UNSUPPORTED` where neither tells the samples' shape.
+    fn load_model(&self, name: &str, dataset: Option<&str>) -> Result<LoadedModel>;
+
+    /// Drops what is in memory of a model; its file stays, and a later call loads it again.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`.
+    fn unload_model(&self, name: &str) -> Result<UnloadedModel>;
+
     /// Every dataset, in order of name.
     fn datasets(&self) -> Vec<DatasetDescription>;
 

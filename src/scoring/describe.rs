@@ -3,8 +3,8 @@
 use crate::{
     dataset::Collection,
     error::{Error, Reason, Result},
-    gradient::{self, Graph, Port},
-    registry::{Features, Snapshot},
+    gradient::{self, Dim, Graph, Port},
+    registry::{Features, Layout, Snapshot},
     scoring::types::*,
 };
 
@@ -144,4 +144,34 @@ pub fn dataset(dataset: &Collection) -> DatasetDescription {
 /// A dataset that cannot be read.
 pub fn unusable_dataset(name: String, problem: String) -> DatasetDescription {
     DatasetDescription { name, problem, ..DatasetDescription::default() }
+}
+
+/// The shape of the samples that a model itself declares, as datasets have it.
+///
+/// # Errors
+/// [`Reason::OptionUnsupported`] where it leaves lengths open, [`Reason::ModelInvalid`].
+pub fn declared_shape(snapshot: &Snapshot) -> Result<Vec<usize>> {
+    let graph = parse(snapshot)?;
+    let input = graph.inputs().into_iter().next();
+    let declared = input.and_then(|input| input.value_type).and_then(|value_type| value_type.shape);
+    let lengths = |shape: &[Dim]| -> Vec<Option<usize>> {
+        shape.iter().skip(1).map(|dim| dim.known().and_then(|length| usize::try_from(length).ok())).collect()
+    };
+    let lengths = lengths(declared.as_deref().unwrap_or_default());
+    let manifest = &snapshot.manifest().input;
+    let shape: Option<Vec<usize>> = match (lengths.as_slice(), manifest.layout) {
+        (&[Some(features)], _) => Some(vec![features]),
+        (&[channels, height, width], Layout::Nchw) | (&[height, width, channels], Layout::Nhwc) => {
+            let size = height.zip(width).map(|(height, width)| [height, width]).or(manifest.size);
+            channels.zip(size).map(|(channels, [height, width])| vec![channels, height, width])
+        }
+        _ => None,
+    };
+    shape.ok_or_else(|| {
+        let message = format!(
+            "model `{}` does not declare its input's whole shape; name a dataset whose samples it is to take",
+            snapshot.name()
+        );
+        Error::new(Reason::OptionUnsupported, message).at("dataset")
+    })
 }

@@ -192,13 +192,18 @@ impl Scorer {
 
     /// The same with a tensor that is read as its features.
     fn network_with(&self, name: &str, shape: &[usize], feature_tensor: Option<&str>) -> Result<Arc<Network>> {
-        let snapshot = self.registry.get(name)?;
+        self.network_of(&*self.registry.get(name)?, shape, feature_tensor)
+    }
+
+    /// The same of a version that the call has already.
+    fn network_of(&self, snapshot: &Snapshot, shape: &[usize], feature_tensor: Option<&str>) -> Result<Arc<Network>> {
+        let name = snapshot.name();
         let manifest = format!("{:?} {feature_tensor:?}", snapshot.manifest());
         let mark = (snapshot.digest().to_string(), manifest, shape.to_vec());
         if let Some(network) = self.networks.get(name, &mark) {
             return Ok(network);
         }
-        let network = Arc::new(Network::build(&self.runtime, &snapshot, shape, feature_tensor)?);
+        let network = Arc::new(Network::build(&self.runtime, snapshot, shape, feature_tensor)?);
         self.networks.put(name, mark, &network, snapshot.size_bytes());
         Ok(network)
     }
@@ -348,11 +353,11 @@ impl Scoring for Scorer {
     ) -> Result<FineTuned> {
         let (probe, dropped) = self.probe(&request.probe, request.max_samples, limits::MIN_SAMPLES, request.seed)?;
         let plan = FineTunePlan::new(&request.options, &probe, request.seed, "options")?;
-        let network = self.network(&request.model, probe.shape()).map_err(|error| error.at("model"))?;
+        let snapshot = self.registry.get(&request.model).map_err(|cause| Error::from(cause).at("model"))?;
+        let network = self.network_of(&snapshot, probe.shape(), None).map_err(|error| error.at("model"))?;
         plan.check_memory(&network, self.config.request_bytes)?;
         let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
             .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
-        let snapshot = self.registry.get(&request.model)?;
         let work = Refinement { plan: &plan, probe: &probe, network: &network, resamples: &resamples };
         let (scores, onnx, manifest) = work.run(&self.runtime, &snapshot, on_progress, cancel)?;
         Ok(FineTuned {
@@ -391,6 +396,34 @@ impl Scoring for Scorer {
 
     fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>> {
         describe::gradient_graph(&*self.snapshot(&request.name)?, request)
+    }
+
+    fn load_model(&self, name: &str, dataset: Option<&str>) -> Result<LoadedModel> {
+        let snapshot = self.snapshot(name)?;
+        let sample_shape = match dataset {
+            Some(dataset) => {
+                self.datasets.find(dataset).map_err(|cause| Error::from(cause).at("dataset"))?.shape().to_vec()
+            }
+            None => describe::declared_shape(&snapshot)?,
+        };
+        if snapshot.size_bytes() > limits::NETWORK_CACHE_BYTES {
+            let message = format!(
+                "model `{name}` has {} bytes, more than the {} that are kept ready; each call loads it by itself",
+                snapshot.size_bytes(),
+                limits::NETWORK_CACHE_BYTES
+            );
+            return Err(Error::new(Reason::LimitExceeded, message).at("name"));
+        }
+        let network = self.network_of(&snapshot, &sample_shape, None)?;
+        let output_shape = network.output_shape().to_vec();
+        Ok(LoadedModel { description: describe::model(&snapshot), sample_shape, output_shape })
+    }
+
+    fn unload_model(&self, name: &str) -> Result<UnloadedModel> {
+        let network = self.networks.take(name);
+        let was_read = self.registry.unload(name).map_err(|cause| Error::from(cause).at("name"))?;
+        let in_use = network.as_ref().is_some_and(|network| Arc::strong_count(network) > 1);
+        Ok(UnloadedModel { was_loaded: was_read || network.is_some(), in_use })
     }
 
     fn datasets(&self) -> Vec<DatasetDescription> {

@@ -12,10 +12,11 @@ use crate::transport::proto::{
     AttackRequest, AttackResponse, CancelJobRequest, CancelJobResponse, CheckModelRequest, CheckModelResponse,
     CompareTasksRequest, CompareTasksResponse, CreateJobRequest, CreateJobResponse, Dataset,
     ExportGradientGraphRequest, FineTuneRequest, FineTuneResponse, GetJobRequest, GetJobResponse, ListDatasetsRequest,
-    ListJobsRequest, ListJobsResponse, ListModelsRequest, Model, RankSourcesRequest, RankSourcesResponse,
-    TransferScoreRequest, TransferScoreResponse, WatchJobRequest, WatchJobResponse,
-    dataset_service_client::DatasetServiceClient, job_service_client::JobServiceClient,
-    model_service_client::ModelServiceClient, transfer_score_service_client::TransferScoreServiceClient,
+    ListJobsRequest, ListJobsResponse, ListModelsRequest, LoadModelRequest, LoadModelResponse, Model,
+    RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse, UnloadModelRequest,
+    UnloadModelResponse, WatchJobRequest, WatchJobResponse, dataset_service_client::DatasetServiceClient,
+    job_service_client::JobServiceClient, model_service_client::ModelServiceClient,
+    transfer_score_service_client::TransferScoreServiceClient,
 };
 
 /// How long to wait for a server to accept a connection.
@@ -101,6 +102,17 @@ impl Client {
             graph.extend_from_slice(&chunk.chunk);
         }
         if graph.is_empty() { Err(ClientError::Incomplete) } else { Ok(graph) }
+    }
+
+    /// Has the server keep a model ready.
+    pub async fn load_model(&self, request: LoadModelRequest) -> Result<LoadModelResponse, ClientError> {
+        Ok(self.model_service().load_model(Request::new(request)).await?.into_inner())
+    }
+
+    /// Has the server drop a model from its memory.
+    pub async fn unload_model(&self, name: &str) -> Result<UnloadModelResponse, ClientError> {
+        let request = UnloadModelRequest { name: name.to_owned() };
+        Ok(self.model_service().unload_model(Request::new(request)).await?.into_inner())
     }
 
     /// Every dataset.

@@ -5,18 +5,19 @@ use tonic::{Request, Response, Status};
 use crate::{
     error::Result as DomainResult,
     limits,
-    scoring::types::GradientRequest,
+    scoring::types::{GradientRequest, UnloadedModel},
     transport::{
         call::{Calls, Context, EventStream},
         convert,
         proto::{
             CheckModelRequest, CheckModelResponse, ExportGradientGraphRequest, ExportGradientGraphResponse,
-            GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, model_service_server,
+            GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, LoadModelRequest,
+            LoadModelResponse, UnloadModelRequest, UnloadModelResponse, model_service_server,
         },
     },
 };
 
-/// Tells about models and derives their gradient graphs.
+/// Tells about models, keeps them ready and derives their gradient graphs.
 pub struct ModelService {
     pub calls: Calls,
 }
@@ -63,6 +64,34 @@ impl model_service_server::ModelService for ModelService {
             }
             Ok(())
         }))
+    }
+
+    async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<LoadModelResponse>, Status> {
+        let context = Context::of(&request);
+        let LoadModelRequest { name, dataset } = request.into_inner();
+        let names = || {
+            let is_named = !dataset.is_empty();
+            let dataset = is_named.then(|| convert::name("dataset", dataset, "ListDatasets")).transpose()?;
+            Ok((model_name(name)?, dataset))
+        };
+        let (name, dataset) = names().map_err(|error| context.status(&error))?;
+        self.calls
+            .compute(context, move |scoring, _| Ok(convert::loaded(scoring.load_model(&name, dataset.as_deref())?)))
+            .await
+    }
+
+    async fn unload_model(
+        &self,
+        request: Request<UnloadModelRequest>,
+    ) -> Result<Response<UnloadModelResponse>, Status> {
+        let context = Context::of(&request);
+        let name = model_name(request.into_inner().name).map_err(|error| context.status(&error))?;
+        self.calls
+            .look_up(context, move |scoring| {
+                let UnloadedModel { was_loaded, in_use } = scoring.unload_model(&name)?;
+                Ok(UnloadModelResponse { was_loaded, in_use })
+            })
+            .await
     }
 }
 

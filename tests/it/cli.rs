@@ -48,6 +48,8 @@ fn exit_codes_tell_usage_from_failed_work() {
         (&["models", "--log", "=="], 2, "error: --log"),
         (&["models", "--onnxruntime", "/x", "--models", ".", "--datasets", "."], 2, "error: --onnxruntime /x: no ONNX"),
         (&["models", "--server", "not an address"], 2, "error: not an address is not an address; give HOST:PORT"),
+        (&["models", "load", "a"], 2, "--server"),
+        (&["models", "--json", "load", "a"], 2, "cannot be used with"),
         (&["models", "--server", "127.0.0.1:1"], 1, "error: cannot reach 127.0.0.1:1"),
     ] {
         let output = run(arguments);
@@ -93,6 +95,8 @@ async fn answers_are_tables_for_people() {
             &["attack", "ok", "--dataset", "digits", "--evaluate", "other", "--epsilon", "0.1", "--epsilon", "0.2"],
             &["success on other", "0.500 (0.000 clean)", "0.100", "0.200"],
         ),
+        (&["models", "load", "ok", "--dataset", "digits"], &["ok is ready for samples of 1x8x8, its outputs are 10"]),
+        (&["models", "unload", "ok"], &["ok is no longer in memory"]),
         (
             &["finetune", "ok", "--dataset", "digits", "--mode", "whole"],
             &["0.750 [0.750, 0.750]", "6 trained on, 2 held out"],

@@ -153,6 +153,11 @@ impl Network {
         self.output_shape.iter().product()
     }
 
+    /// Of one sample's output.
+    pub fn output_shape(&self) -> &[usize] {
+        &self.output_shape
+    }
+
     /// n: values of one sample.
     pub fn n_inputs(&self) -> usize {
         self.sample_shape.iter().product()

@@ -80,3 +80,21 @@ pub struct DatasetDescription {
     /// Empty for a usable dataset.
     pub problem: String,
 }
+
+/// A model that is ready to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedModel {
+    pub description: ModelDescription,
+    /// Of the samples that it was made ready for.
+    pub sample_shape: Vec<usize>,
+    pub output_shape: Vec<usize>,
+}
+
+/// What was dropped of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnloadedModel {
+    /// Whether anything of it was in memory.
+    pub was_loaded: bool,
+    /// Whether calls in progress still use it; its memory goes with the last of them.
+    pub in_use: bool,
+}

@@ -3,7 +3,9 @@
 use super::field::{count, known};
 use crate::{
     error::Result,
-    scoring::types::{DatasetDescription, GradientMode, ModelCheck, ModelDescription, OutputKind, TensorDescription},
+    scoring::types::{
+        DatasetDescription, GradientMode, LoadedModel, ModelCheck, ModelDescription, OutputKind, TensorDescription,
+    },
     transport::proto,
 };
 
@@ -75,5 +77,14 @@ pub fn dataset(dataset: DatasetDescription) -> proto::Dataset {
         classes: dataset.classes,
         summary: dataset.summary,
         licence: dataset.licence,
+    }
+}
+
+/// A model that is ready.
+pub fn loaded(loaded: LoadedModel) -> proto::LoadModelResponse {
+    proto::LoadModelResponse {
+        model: Some(model(loaded.description)),
+        sample_shape: loaded.sample_shape.into_iter().map(count).collect(),
+        output_shape: loaded.output_shape.into_iter().map(count).collect(),
     }
 }

@@ -22,7 +22,7 @@ mod virtual_attack;
 
 pub use adversarial::{adversarial_request, attack_event, attack_summary};
 pub use compare::{comparison, comparison_progress, comparison_request};
-pub use description::{check, dataset, gradient_mode, model};
+pub use description::{check, dataset, gradient_mode, loaded, model};
 pub use field::name;
 pub use fine_tune::{fine_tune_progress, fine_tune_request, fine_tuned};
 pub use job::{decode, job, job_event, job_filter, job_number, job_with_contents, new_job};

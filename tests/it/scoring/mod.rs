@@ -8,6 +8,7 @@ mod digits;
 mod engine;
 mod files;
 mod fine_tune;
+mod loading;
 mod ranking;
 mod refusals;
 mod units;

@@ -220,6 +220,17 @@ impl Scoring for Fake {
         Ok((0..3_000_000_u32).map(|index| index as u8).collect())
     }
 
+    fn load_model(&self, name: &str, dataset: Option<&str>) -> Result<LoadedModel> {
+        self.behave(name, &Cancel::default())?;
+        let sample_shape = if dataset.is_some() { vec![1, 8, 8] } else { vec![64] };
+        Ok(LoadedModel { description: model(name), sample_shape, output_shape: vec![10] })
+    }
+
+    fn unload_model(&self, name: &str) -> Result<UnloadedModel> {
+        self.behave(name, &Cancel::default())?;
+        Ok(UnloadedModel { was_loaded: true, in_use: false })
+    }
+
     fn datasets(&self) -> Vec<DatasetDescription> {
         vec![dataset("digits")]
     }
