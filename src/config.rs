@@ -65,6 +65,45 @@ pub struct LimitArgs {
     pub concurrent_requests: usize,
 }
 
+/// Raw arguments: whether clients may send models and datasets, and how much of them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Uploads")]
+pub struct UploadArgs {
+    /// Let clients upload models and datasets, and delete what was uploaded
+    #[arg(long, env = "TRANSFERSCORE_ALLOW_UPLOADS", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_uploads: bool,
+    /// Folder that uploaded models go to [default: the first of --models]
+    #[arg(long, value_name = "DIR", env = "TRANSFERSCORE_UPLOAD_MODELS", requires = "allow_uploads")]
+    pub upload_models: Option<PathBuf>,
+    /// Folder that uploaded datasets go to [default: the first of --datasets]
+    #[arg(long, value_name = "DIR", env = "TRANSFERSCORE_UPLOAD_DATASETS", requires = "allow_uploads")]
+    pub upload_datasets: Option<PathBuf>,
+    /// Largest file that is uploaded, in MiB
+    #[arg(long, value_name = "MIB", env = "TRANSFERSCORE_UPLOAD_LIMIT", default_value_t = limits::UPLOAD_BYTES >> 20)]
+    pub upload_limit: u64,
+    /// Space on disk for all uploaded models, and as much for all uploaded datasets, in MiB
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "TRANSFERSCORE_UPLOAD_SPACE",
+        default_value_t = limits::UPLOAD_SPACE_BYTES >> 20
+    )]
+    pub upload_space: u64,
+}
+
+/// Where uploads go, and what they may take: the folders exist, the numbers are in range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadConfig {
+    /// One of the folders of models.
+    pub models: PathBuf,
+    /// One of the folders of datasets.
+    pub datasets: PathBuf,
+    /// Largest file, in bytes.
+    pub file_bytes: u64,
+    /// What all uploads of a folder take on disk, in bytes.
+    pub space_bytes: u64,
+}
+
 impl LimitArgs {
     /// What a server started for one command may spend.
     pub fn embedded() -> Self {
@@ -95,6 +134,8 @@ pub struct ServeConfig {
     pub request_bytes: u64,
     /// Requests that compute at once, 1 or more.
     pub concurrent_requests: usize,
+    /// `None`: uploads are refused.
+    pub uploads: Option<UploadConfig>,
     /// ONNX Runtime's library.
     pub onnxruntime: PathBuf,
     /// Folder that jobs are kept in; `None` for a server that keeps none.
@@ -146,7 +187,27 @@ impl ServeConfig {
             request_bytes: limits_of.request_memory << 20,
             concurrent_requests: limits_of.concurrent_requests,
             jobs: None,
+            uploads: None,
         })
+    }
+
+    /// Takes uploads where the arguments say so.
+    ///
+    /// # Errors
+    /// The first thing wrong, with its flag.
+    pub fn with_uploads(mut self, uploads: UploadArgs) -> Result<Self, ConfigError> {
+        if !uploads.allow_uploads {
+            return Ok(self);
+        }
+        within("--upload-limit", uploads.upload_limit, 1, limits::DATASET_BYTES >> 20)?;
+        within("--upload-space", uploads.upload_space, 1, u64::MAX >> 20)?;
+        self.uploads = Some(UploadConfig {
+            models: among("--upload-models", uploads.upload_models, &mut self.models)?,
+            datasets: among("--upload-datasets", uploads.upload_datasets, &mut self.datasets)?,
+            file_bytes: uploads.upload_limit << 20,
+            space_bytes: uploads.upload_space << 20,
+        });
+        Ok(self)
     }
 }
 
@@ -216,6 +277,17 @@ fn existing(flag: &'static str, folders: &[PathBuf]) -> Result<(), ConfigError> 
         Some(path) => Err(ConfigError::NotAFolder { flag, path: path.clone() }),
         None => Ok(()),
     }
+}
+
+/// The folder that is named, which then is one of the folders, or else their first.
+fn among(flag: &'static str, named: Option<PathBuf>, folders: &mut Vec<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let Some(named) = named else {
+        return folders.first().cloned().ok_or(ConfigError::NotAFolder { flag, path: PathBuf::new() });
+    };
+    existing(flag, std::slice::from_ref(&named))?;
+    // The same folder twice is one folder.
+    folders.push(named.clone());
+    Ok(named)
 }
 
 fn within(flag: &'static str, value: u64, lowest: u64, highest: u64) -> Result<(), ConfigError> {

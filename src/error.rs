@@ -78,6 +78,16 @@ reasons! {
     ModelExecutionFailed = "MODEL_EXECUTION_FAILED" => FailedPrecondition,
     /// The dataset's file cannot be used.
     DatasetInvalid = "DATASET_INVALID" => FailedPrecondition,
+    /// The server takes no uploads.
+    UploadsNotAllowed = "UPLOADS_NOT_ALLOWED" => FailedPrecondition,
+    /// The bytes that came are not those that the upload's header announced.
+    UploadMismatch = "UPLOAD_MISMATCH" => InvalidArgument,
+    /// Something else has the name.
+    NameTaken = "NAME_TAKEN" => AlreadyExists,
+    /// What is to be replaced or deleted was not uploaded.
+    NotUploaded = "NOT_UPLOADED" => FailedPrecondition,
+    /// There is no room for an upload.
+    StorageFull = "STORAGE_FULL" => ResourceExhausted,
     /// The request is larger than the server's limits allow.
     LimitExceeded = "LIMIT_EXCEEDED" => ResourceExhausted,
     /// The disk that jobs are kept on, or the share of it that they may take, is full.
@@ -86,7 +96,7 @@ reasons! {
     ServerBusy = "SERVER_BUSY" => ResourceExhausted,
     /// The client went away or cancelled.
     Cancelled = "CANCELLED" => Cancelled,
-    /// The request's deadline passed.
+    /// The request's deadline passed, or an upload stood still.
     DeadlineExceeded = "DEADLINE_EXCEEDED" => DeadlineExceeded,
     /// The server is stopping.
     ShuttingDown = "SHUTTING_DOWN" => Unavailable,

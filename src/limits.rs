@@ -68,6 +68,27 @@ pub const TENSOR_NAME_BYTES: usize = 1_024;
 /// Longest model or dataset name, in bytes.
 pub const NAME_BYTES: usize = 128;
 
+/// Default of the largest file that is uploaded, in bytes.
+pub const UPLOAD_BYTES: u64 = 1 << 30;
+/// Default of what all uploads of a folder take on disk, in bytes.
+pub const UPLOAD_SPACE_BYTES: u64 = 16 << 30;
+/// Most uploaded models, and most uploaded datasets.
+pub const UPLOADS: usize = 1_000;
+/// Most files in an uploaded archive.
+pub const UPLOADED_FILES: usize = 100_000;
+/// Longest path in an uploaded archive, in bytes.
+pub const UPLOADED_PATH_BYTES: usize = 1_024;
+/// Samples of an uploaded dataset that are decoded to see whether they can be.
+pub const CHECKED_SAMPLES: usize = 32;
+/// Uploads in progress; more are refused.
+pub const CONCURRENT_UPLOADS: usize = 4;
+/// Largest chunk of an upload, in bytes.
+pub const UPLOAD_CHUNK_BYTES: usize = 8 << 20;
+/// Chunks of an upload that wait for a slow disk.
+pub const UPLOAD_CHUNKS: usize = 2;
+/// Seconds that an upload may take in all.
+pub const UPLOAD_SECONDS: u64 = 3_600;
+
 /// Largest request message, in bytes.
 pub const MESSAGE_BYTES: usize = 64 << 20;
 /// Most sources of one ranking.
@@ -119,7 +140,7 @@ pub const QUEUED_LOOKUPS: usize = 256;
 pub const CONNECTION_STREAMS: u32 = 256;
 /// Events of a stream that wait for a slow client.
 pub const STREAM_EVENTS: usize = 64;
-/// Seconds for which a client may leave a full stream unread before it counts as gone.
+/// Seconds for which a client may leave a full stream unread, or an upload without a chunk, before it counts as gone.
 pub const STALL_SECONDS: u64 = 60;
 /// Bytes of one streamed chunk.
 pub const CHUNK_BYTES: usize = 1 << 20;

@@ -32,6 +32,7 @@ mod scores;
 mod serve;
 mod session;
 mod table;
+mod upload;
 
 use std::process::ExitCode;
 
@@ -73,9 +74,9 @@ enum Command {
     /// Train a model on a dataset, and measure how well it does on samples held out
     #[command(name = "finetune")]
     FineTune(fine_tune::FineTuneArgs),
-    /// List the models, or have a server ready or drop one
+    /// List the models, or send one to a server, ready or drop it there
     Models(models::ModelsArgs),
-    /// List the datasets
+    /// List the datasets, or send one to a server, or delete it there
     Datasets(datasets::DatasetsArgs),
     /// Tell whether a model can be differentiated, and list every obstacle
     Check(check::CheckArgs),

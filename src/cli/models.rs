@@ -5,10 +5,11 @@ use super::{
     options::{ClientArgs, ServerArgs},
     session::Session,
     table,
+    upload::{self, FileArgs},
 };
 use crate::transport::{
     client::Client,
-    proto::{ListModelsResponse, LoadModelRequest, Model, TensorInfo},
+    proto::{ListModelsResponse, LoadModelRequest, Model, ModelUploadHeader, TensorInfo},
 };
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,8 @@ pub struct ModelsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum ModelsCommand {
+    /// Send a model to a server that takes uploads
+    Upload(FileArgs),
     /// Have a server compile a model now rather than at its first score
     Load {
         /// Name of a model
@@ -44,6 +47,7 @@ enum ModelsCommand {
 pub async fn run(args: ModelsArgs) -> Result<(), Failure> {
     match args.command {
         None => list(args.client).await,
+        Some(ModelsCommand::Upload(args)) => send(args).await,
         Some(ModelsCommand::Load { model, dataset, server }) => load(model, dataset, server).await,
         Some(ModelsCommand::Unload { model, server }) => unload(model, server).await,
     }
@@ -69,6 +73,22 @@ async fn list(client: ClientArgs) -> Result<(), Failure> {
         ]);
     }
     table::print(&rows)
+}
+
+async fn send(args: FileArgs) -> Result<(), Failure> {
+    let upload::Header { name, sha256, size_bytes, manifest, overwrite } = upload::header(&args).await?;
+    let client = Client::connect(&args.server.server).await?;
+    let header = ModelUploadHeader { name, sha256, size_bytes: Some(size_bytes), manifest, overwrite };
+    let (chunks, sending) = upload::chunks(&args, size_bytes);
+    let answer = client.upload_model(header, chunks).await;
+    let answer = sending.end(answer, &args).await?;
+    if args.server.json {
+        return json::print("UploadModelResponse", &answer);
+    }
+    let model = answer.model.unwrap_or_default();
+    let replaced = if answer.replaced { ", in place of an earlier one" } else { "" };
+    println!("uploaded {}, SHA-256 {}{replaced}", model.name, model.digest);
+    Ok(())
 }
 
 async fn load(name: String, dataset: Option<String>, server: ServerArgs) -> Result<(), Failure> {

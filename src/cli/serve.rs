@@ -9,7 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, session};
-use crate::config::{LimitArgs, ServeConfig, SourceArgs};
+use crate::config::{LimitArgs, ServeConfig, SourceArgs, UploadArgs};
 
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
@@ -23,17 +23,21 @@ pub struct ServeArgs {
     sources: SourceArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    uploads: UploadArgs,
 }
 
 /// Serves until SIGTERM or ctrl-c; a second signal ends the process at once.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let config = ServeConfig { jobs: args.jobs, ..ServeConfig::new(args.sources, args.limits, args.listen)? };
+    let config = ServeConfig::new(args.sources, args.limits, args.listen)?.with_uploads(args.uploads)?;
+    let config = ServeConfig { jobs: args.jobs, ..config };
     tracing::info!(
         models = ?config.models,
         datasets = ?config.datasets,
         threads = config.threads,
         batch_size = config.batch_size,
         jobs = ?config.jobs,
+        uploads = config.uploads.is_some(),
         onnxruntime = %config.onnxruntime.display(),
         "starting"
     );

@@ -78,6 +78,7 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
         listen: config.listen,
         concurrent_requests: config.concurrent_requests,
         queued_requests: limits::QUEUED_REQUESTS,
+        upload_stall: Duration::from_secs(limits::STALL_SECONDS),
         drain: Duration::from_secs(limits::DRAIN_SECONDS),
     };
     let library = config.onnxruntime.clone();
@@ -85,6 +86,7 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
     let scorer_config = ScorerConfig {
         models: config.models.clone(),
         datasets: config.datasets.clone(),
+        uploads: config.uploads.clone(),
         batch_size: config.batch_size,
         sample_limit: config.sample_limit,
         request_bytes: config.request_bytes,

@@ -14,6 +14,7 @@ mod place;
 mod resize;
 mod samples;
 mod selection;
+pub mod upload;
 mod zipped;
 
 use std::{
@@ -38,7 +39,10 @@ use place::{Place, Seen};
 use crate::{
     error::{Error, Reason},
     limits,
-    registry::{Listed, Located, ManifestError, Placement, Shelf, ShelfError, Stamp, VersionCache},
+    registry::{
+        Intake, IntakeBounds, Listed, Located, ManifestError, Placement, Shelf, ShelfError, Stamp, Use, Uses,
+        VersionCache,
+    },
 };
 
 /// The manifest of a dataset's folder.
@@ -81,6 +85,7 @@ impl From<DatasetError> for Error {
 #[derive(Debug)]
 pub struct DatasetStore {
     shelf: Shelf,
+    uses: Uses,
     found: VersionCache<Stamp, Collection>,
     /// By the collection, the number of samples and the seed.
     decoded: VersionCache<(u64, usize, u64), Decoded>,
@@ -98,10 +103,24 @@ impl DatasetStore {
         let shelf = Shelf::open("dataset", placements, folders)?;
         Ok(DatasetStore {
             shelf,
+            uses: Uses::default(),
             found: VersionCache::new(limits::DATASET_CACHE_BYTES),
             decoded: VersionCache::new(limits::DECODED_CACHE_BYTES),
             generation: AtomicU64::new(0),
         })
+    }
+
+    /// Makes one of the folders take uploads.
+    ///
+    /// # Errors
+    /// As [`Intake::open`].
+    pub fn intake(&self, folder: &Path, bounds: IntakeBounds) -> Result<Intake, Error> {
+        Intake::open(&self.shelf, &self.uses, folder, bounds)
+    }
+
+    /// Keeps the files of a dataset as they are while it is found and loaded.
+    pub fn reading(&self, name: &str) -> Use {
+        self.uses.begin(name)
     }
 
     /// Every name, in order, the unusable included.
@@ -120,7 +139,8 @@ impl DatasetStore {
     /// # Errors
     /// No such name, or files that cannot be read, are too large, or hold no valid probe set.
     pub fn find(&self, name: &str) -> Result<Arc<Collection>, DatasetError> {
-        let located = self.shelf.locate(name).inspect_err(|_| self.found.forget(name))?;
+        let _reading = self.reading(name);
+        let located = self.shelf.locate(name).inspect_err(|_| self.forget(name))?;
         let stamp = located.stamp()?;
         if let Some(collection) = self.found.get(name, &stamp).filter(|collection| collection.seen.is_current()) {
             return Ok(collection);
@@ -158,11 +178,18 @@ impl DatasetStore {
         Ok(decoded.dataset.clone())
     }
 
+    /// Drops what is kept of a dataset; calls that have its samples keep them.
+    pub fn forget(&self, name: &str) {
+        self.found.forget(name);
+        self.decoded.forget(name);
+    }
+
     /// All samples of the present version of a dataset.
     ///
     /// # Errors
     /// As [`DatasetStore::find`] and [`DatasetStore::load`].
     pub fn get(&self, name: &str) -> Result<Arc<Dataset>, DatasetError> {
+        let _reading = self.reading(name);
         Ok(Arc::new(self.load(&*self.find(name)?, 0, 0)?))
     }
 }

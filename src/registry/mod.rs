@@ -5,19 +5,29 @@
 //! [`Snapshot`] that is in use stays as it was. Nothing here parses ONNX but for the names of the files beside a model.
 
 mod cache;
+mod intake;
 mod manifest;
 mod name;
 mod shelf;
 mod snapshot;
+mod staging;
+mod uses;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use cache::VersionCache;
+pub use intake::{Intake, IntakeBounds, IntakeError};
 pub use manifest::{Features, InputManifest, Layout, Manifest, ManifestError, Normalisation, OutputManifest};
 pub(crate) use manifest::{one_line, parse_toml, picture_size};
 pub use name::{Name, NameError, close_names};
 pub use shelf::{Listed, Located, Placement, Shelf, ShelfError, Stamp};
 pub use snapshot::{Digest, Snapshot};
+pub use staging::{Announced, NextChunk, Staging};
+pub use uses::{Use, Uses};
 
 use bytes::Bytes;
 
@@ -85,6 +95,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct Registry {
     shelf: Shelf,
+    uses: Uses,
     snapshots: VersionCache<Version, Kept>,
 }
 
@@ -96,7 +107,15 @@ impl Registry {
     pub fn open(folders: &[PathBuf]) -> Result<Registry, RegistryError> {
         let placements = vec![Placement::InFolder("model.onnx"), Placement::Bare("onnx")];
         let shelf = Shelf::open("model", placements, folders)?;
-        Ok(Registry { shelf, snapshots: VersionCache::new(limits::MODEL_CACHE_BYTES) })
+        Ok(Registry { shelf, uses: Uses::default(), snapshots: VersionCache::new(limits::MODEL_CACHE_BYTES) })
+    }
+
+    /// Makes one of the folders take uploads.
+    ///
+    /// # Errors
+    /// As [`Intake::open`].
+    pub fn intake(&self, folder: &Path, bounds: IntakeBounds) -> Result<Intake, Error> {
+        Intake::open(&self.shelf, &self.uses, folder, bounds)
     }
 
     /// Every name, in order, the unusable included.
@@ -114,6 +133,7 @@ impl Registry {
     /// # Errors
     /// No such name, a file that cannot be read or is too large, a manifest that makes no sense.
     pub fn get(&self, name: &str) -> Result<Arc<Snapshot>, RegistryError> {
+        let _reading = self.uses.begin(name);
         let model = self.shelf.locate(name).inspect_err(|_| self.snapshots.forget(name))?;
         // A bare `<name>.onnx` has no manifest: a `model.toml` beside it would be no particular model's.
         let in_folder = model.placement == 0;

@@ -35,6 +35,14 @@ impl Placement {
         }
     }
 
+    /// The entry of a folder that `name` has under this placement.
+    fn entry(self, name: &Name) -> PathBuf {
+        match self {
+            Placement::InFolder(_) | Placement::Folder(_) => PathBuf::from(name.as_str()),
+            Placement::Bare(_) => self.path(name),
+        }
+    }
+
     /// Whether such a thing lies at its path.
     fn is_at(self, path: &Path) -> bool {
         match self {
@@ -225,7 +233,22 @@ impl Shelf {
         Ok(Located { name, path, label, placement, folder: folder.clone() })
     }
 
-    fn not_found(&self, name: &str) -> ShelfError {
+    /// Whatever lies where a thing of this name would, usable or not, in order of folder.
+    pub fn bearers(&self, name: &Name) -> Vec<PathBuf> {
+        let entries = |folder: &PathBuf| self.placements.iter().map(|rule| folder.join(rule.entry(name))).collect();
+        let mut paths: Vec<PathBuf> = self.folders.iter().flat_map::<Vec<_>, _>(entries).collect();
+        paths.dedup();
+        paths.retain(|path| fs::symlink_metadata(path).is_ok());
+        paths
+    }
+
+    /// The word for one of its things.
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
+    /// The error of a name that nothing has, with those near to it.
+    pub(super) fn not_found(&self, name: &str) -> ShelfError {
         let known = self.scan().unwrap_or_default();
         let close = close_names(name, known.keys().map(String::as_str));
         ShelfError::NotFound { what: self.what, name: name.to_owned(), close }

@@ -17,6 +17,13 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
+    /// The digest that 64 hexadecimal digits stand for.
+    pub fn parse(text: &str) -> Option<Digest> {
+        let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+        let bytes: Vec<u8> = digits.as_chunks().0.iter().map(|[high, low]| high << 4 | low).collect();
+        if digits.len() == 64 { bytes.try_into().ok().map(Digest) } else { None }
+    }
+
     /// The digest that a hasher has come to.
     pub fn finish(hasher: Sha256) -> Digest {
         Digest(hasher.finalize().into())

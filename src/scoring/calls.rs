@@ -5,6 +5,7 @@
 use crate::{
     cancel::Cancel,
     error::Result,
+    registry::NextChunk,
     scoring::{NotKept, Units, types::*},
 };
 
@@ -122,6 +123,18 @@ pub trait Scoring: Send + Sync + 'static {
     /// `MODEL_NOT_FOUND`.
     fn unload_model(&self, name: &str) -> Result<UnloadedModel>;
 
+    /// Takes a model's file, checks it, and puts it in its place. Nothing is left of one that is refused.
+    ///
+    /// # Errors
+    /// `UPLOADS_NOT_ALLOWED`, `UPLOAD_MISMATCH`, `NAME_TAKEN`, `NOT_UPLOADED`, `STORAGE_FULL`, `LIMIT_EXCEEDED`,
+    /// `MODEL_INVALID`, and those of `next`.
+    fn upload_model(
+        &self,
+        upload: &Upload,
+        next: &mut NextChunk<'_>,
+        cancel: &Cancel,
+    ) -> Result<Uploaded<ModelDescription>>;
+
     /// Every dataset, in order of name.
     fn datasets(&self) -> Vec<DatasetDescription>;
 
@@ -130,4 +143,22 @@ pub trait Scoring: Send + Sync + 'static {
     /// # Errors
     /// `DATASET_NOT_FOUND`, `DATASET_INVALID`.
     fn dataset(&self, name: &str) -> Result<DatasetDescription>;
+
+    /// Takes a dataset's file, unpacks and checks it, and puts it in its place.
+    ///
+    /// # Errors
+    /// As [`Scoring::upload_model`], with `DATASET_INVALID`.
+    fn upload_dataset(
+        &self,
+        upload: &Upload,
+        next: &mut NextChunk<'_>,
+        cancel: &Cancel,
+    ) -> Result<Uploaded<DatasetDescription>>;
+
+    /// Deletes an uploaded dataset, once no call reads it, and gives the bytes that it took. Calls that have its samples go
+    /// on.
+    ///
+    /// # Errors
+    /// `DATASET_NOT_FOUND`, `NOT_UPLOADED`, `UPLOADS_NOT_ALLOWED`.
+    fn delete_dataset(&self, name: &str, cancel: &Cancel) -> Result<u64>;
 }

@@ -24,6 +24,7 @@ mod survey;
 mod theory;
 pub mod types;
 mod units;
+mod uploads;
 mod virtual_plan;
 
 pub use calls::Scoring;

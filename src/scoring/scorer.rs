@@ -4,10 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     cancel::Cancel,
+    config::UploadConfig,
     dataset::{self, Collection, Dataset, DatasetStore},
     error::{Error, Reason, Result},
     limits,
-    registry::{Registry, Snapshot, VersionCache},
+    registry::{NextChunk, Registry, Snapshot, VersionCache},
     runtime::Runtime,
     scoring::{
         NotKept, Scoring, Units,
@@ -23,6 +24,7 @@ use crate::{
         survey::{self, Known, Survey},
         theory,
         types::*,
+        uploads::{self, Intakes},
     },
     stats::Resamples,
 };
@@ -32,6 +34,8 @@ use crate::{
 pub struct ScorerConfig {
     pub models: Vec<PathBuf>,
     pub datasets: Vec<PathBuf>,
+    /// `None`: uploads are refused.
+    pub uploads: Option<UploadConfig>,
     /// Samples in flight at once; never changes results.
     pub batch_size: usize,
     /// Most samples of a probe set that one request uses.
@@ -53,6 +57,7 @@ pub struct Scorer {
     runtime: Arc<Runtime>,
     registry: Registry,
     datasets: DatasetStore,
+    intakes: Option<Intakes>,
     networks: VersionCache<NetworkMark, Network>,
     /// By what they were computed from.
     answers: VersionCache<(), PairScores>,
@@ -68,13 +73,15 @@ impl Scorer {
     /// Opens the folders.
     ///
     /// # Errors
-    /// A folder that cannot be read, or a name that two files have.
+    /// A folder that cannot be read, or written where it takes uploads; a name that two files have.
     pub fn open(config: ScorerConfig, runtime: Arc<Runtime>) -> Result<Self> {
         let registry = Registry::open(&config.models)?;
         let datasets = DatasetStore::open(&config.datasets)?;
+        let intakes =
+            config.uploads.as_ref().map(|uploads| Intakes::open(uploads, &registry, &datasets)).transpose()?;
         let networks = VersionCache::new(limits::NETWORK_CACHE_BYTES);
         let answers = VersionCache::new(limits::ANSWER_CACHE_BYTES);
-        Ok(Scorer { config, runtime, registry, datasets, networks, answers })
+        Ok(Scorer { config, runtime, registry, datasets, intakes, networks, answers })
     }
 
     /// Everything that a pair or a ranking needs, found and checked before any model runs.
@@ -125,6 +132,10 @@ impl Scorer {
         seed: u64,
     ) -> Result<(Dataset, Vec<DroppedSamples>)> {
         let at_fault = |cause| Error::from(cause).at("dataset");
+        let _reading = match probe {
+            Probe::Dataset(name) => Some(self.datasets.reading(name)),
+            Probe::Inline(_) => None,
+        };
         let whole = match probe {
             Probe::Dataset(name) => Whole::Stored(self.datasets.find(name).map_err(at_fault)?),
             Probe::Inline(inline) => {
@@ -426,6 +437,18 @@ impl Scoring for Scorer {
         Ok(UnloadedModel { was_loaded: was_read || network.is_some(), in_use })
     }
 
+    fn upload_model(
+        &self,
+        upload: &Upload,
+        next: &mut NextChunk<'_>,
+        cancel: &Cancel,
+    ) -> Result<Uploaded<ModelDescription>> {
+        let uploaded = uploads::model(&uploads::allowed(self.intakes.as_ref())?.models, upload, next, cancel)?;
+        // The next call compiles the new version; the old one's memory goes with the last call that has it.
+        self.networks.forget(&upload.name);
+        Ok(uploaded)
+    }
+
     fn datasets(&self) -> Vec<DatasetDescription> {
         self.datasets
             .names()
@@ -440,5 +463,23 @@ impl Scoring for Scorer {
     fn dataset(&self, name: &str) -> Result<DatasetDescription> {
         let dataset = self.datasets.find(name).map_err(|cause| Error::from(cause).at("name"))?;
         Ok(describe::dataset(&dataset))
+    }
+
+    fn upload_dataset(
+        &self,
+        upload: &Upload,
+        next: &mut NextChunk<'_>,
+        cancel: &Cancel,
+    ) -> Result<Uploaded<DatasetDescription>> {
+        let uploaded = uploads::dataset(&uploads::allowed(self.intakes.as_ref())?.datasets, upload, next, cancel)?;
+        self.datasets.forget(&upload.name);
+        Ok(uploaded)
+    }
+
+    fn delete_dataset(&self, name: &str, cancel: &Cancel) -> Result<u64> {
+        let freed = uploads::allowed(self.intakes.as_ref())?.datasets.remove(name, cancel)?;
+        self.datasets.forget(name);
+        tracing::info!(dataset = name, bytes = freed, "deleted");
+        Ok(freed)
     }
 }

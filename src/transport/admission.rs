@@ -72,7 +72,7 @@ impl Admission {
         Error::new(
             Reason::ServerBusy,
             format!(
-                "the server computes {} requests and {} more wait; try again after the delay in RetryInfo",
+                "the server works on {} such calls and {} more wait; try again after the delay in RetryInfo",
                 self.concurrent, self.queued
             ),
         )

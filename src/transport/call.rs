@@ -63,17 +63,23 @@ pub struct Calls {
     pub lookups: Admission,
     /// Says that the server is stopping: calls in progress may finish, nothing new begins.
     pub draining: CancellationToken,
+    /// For uploads, which none waits for: each holds its client's connection.
+    pub uploads: Admission,
+    /// How long an upload may stand still.
+    pub upload_stall: Duration,
     /// Ends every call once the server's drain is over.
     pub stop: CancellationToken,
 }
 
 impl Calls {
-    pub fn new(scoring: Arc<dyn Scoring>, computing: Admission) -> Self {
+    pub fn new(scoring: Arc<dyn Scoring>, computing: Admission, upload_stall: Duration) -> Self {
         Calls {
             scoring,
             computing,
             lookups: Admission::new(limits::CONCURRENT_LOOKUPS, limits::QUEUED_LOOKUPS),
             draining: CancellationToken::new(),
+            uploads: Admission::new(limits::CONCURRENT_UPLOADS, 0),
+            upload_stall,
             stop: CancellationToken::new(),
         }
     }
@@ -99,6 +105,24 @@ impl Calls {
         work: impl FnOnce(&dyn Scoring) -> Result<T> + Send + 'static,
     ) -> Result<tonic::Response<T>, Status> {
         self.answer(&self.lookups, context, |scoring, _| work(scoring)).await
+    }
+
+    /// One answer from an upload: `receive` reads its header, starts the work and feeds it.
+    pub async fn upload<T>(
+        &self,
+        context: Context,
+        receive: impl AsyncFnOnce(Working) -> Result<T>,
+    ) -> Result<tonic::Response<T>, Status> {
+        let guard = CancelOnDrop::default();
+        let outcome = async {
+            let permit = self.uploads.enter().await?;
+            let scoring = Arc::clone(&self.scoring);
+            receive(Working { permit, scoring, cancel: guard.cancel.clone(), span: context.span.clone() }).await
+        };
+        match self.bounded(context.deadline, outcome).await {
+            Ok(answer) => Ok(tonic::Response::new(answer)),
+            Err(error) => Err(context.status(&error)),
+        }
     }
 
     /// A stream of events from work that computes. An error is the stream's last event.
@@ -207,6 +231,28 @@ impl Calls {
             )),
             () = self.stop.cancelled() => Err(shutting_down()),
         }
+    }
+}
+
+/// The right to start some work, with what it needs.
+pub struct Working {
+    permit: Permit,
+    scoring: Arc<dyn Scoring>,
+    cancel: Cancel,
+    span: Span,
+}
+
+impl Working {
+    /// Starts the work.
+    ///
+    /// # Errors
+    /// Those of the work; [`Reason::Internal`] where it panics.
+    pub async fn start<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&dyn Scoring, &Cancel) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Working { permit, scoring, cancel, span } = self;
+        on_blocking_thread(permit, span, move || work(&*scoring, &cancel)).await
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{
     Request, Status, Streaming,
     transport::{Channel, Endpoint},
@@ -10,13 +12,15 @@ use tonic_types::StatusExt;
 
 use crate::transport::proto::{
     AttackRequest, AttackResponse, CancelJobRequest, CancelJobResponse, CheckModelRequest, CheckModelResponse,
-    CompareTasksRequest, CompareTasksResponse, CreateJobRequest, CreateJobResponse, Dataset,
-    ExportGradientGraphRequest, FineTuneRequest, FineTuneResponse, GetJobRequest, GetJobResponse, ListDatasetsRequest,
-    ListJobsRequest, ListJobsResponse, ListModelsRequest, LoadModelRequest, LoadModelResponse, Model,
-    RankSourcesRequest, RankSourcesResponse, TransferScoreRequest, TransferScoreResponse, UnloadModelRequest,
-    UnloadModelResponse, WatchJobRequest, WatchJobResponse, dataset_service_client::DatasetServiceClient,
-    job_service_client::JobServiceClient, model_service_client::ModelServiceClient,
-    transfer_score_service_client::TransferScoreServiceClient,
+    CompareTasksRequest, CompareTasksResponse, CreateJobRequest, CreateJobResponse, Dataset, DatasetUploadHeader,
+    DeleteDatasetRequest, DeleteDatasetResponse, ExportGradientGraphRequest, FineTuneRequest, FineTuneResponse,
+    GetJobRequest, GetJobResponse, ListDatasetsRequest, ListJobsRequest, ListJobsResponse, ListModelsRequest,
+    LoadModelRequest, LoadModelResponse, Model, ModelUploadHeader, RankSourcesRequest, RankSourcesResponse,
+    TransferScoreRequest, TransferScoreResponse, UnloadModelRequest, UnloadModelResponse, UploadDatasetRequest,
+    UploadDatasetResponse, UploadModelRequest, UploadModelResponse, WatchJobRequest, WatchJobResponse,
+    dataset_service_client::DatasetServiceClient, job_service_client::JobServiceClient,
+    model_service_client::ModelServiceClient, transfer_score_service_client::TransferScoreServiceClient,
+    upload_dataset_request, upload_model_request,
 };
 
 /// How long to wait for a server to accept a connection.
@@ -115,10 +119,39 @@ impl Client {
         Ok(self.model_service().unload_model(Request::new(request)).await?.into_inner())
     }
 
+    /// Sends a model; `chunks` gives its file's bytes.
+    pub async fn upload_model(
+        &self,
+        header: ModelUploadHeader,
+        chunks: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<UploadModelResponse, ClientError> {
+        let pieces = tokio_stream::once(upload_model_request::Piece::Header(header))
+            .chain(ReceiverStream::new(chunks).map(upload_model_request::Piece::Chunk))
+            .map(|piece| UploadModelRequest { piece: Some(piece) });
+        Ok(self.model_service().upload_model(Request::new(pieces)).await?.into_inner())
+    }
+
     /// Every dataset.
     pub async fn datasets(&self) -> Result<Vec<Dataset>, ClientError> {
-        let mut service = DatasetServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        Ok(service.list_datasets(Request::new(ListDatasetsRequest {})).await?.into_inner().datasets)
+        Ok(self.dataset_service().list_datasets(Request::new(ListDatasetsRequest {})).await?.into_inner().datasets)
+    }
+
+    /// Sends a dataset; `chunks` gives its file's bytes.
+    pub async fn upload_dataset(
+        &self,
+        header: DatasetUploadHeader,
+        chunks: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<UploadDatasetResponse, ClientError> {
+        let pieces = tokio_stream::once(upload_dataset_request::Piece::Header(header))
+            .chain(ReceiverStream::new(chunks).map(upload_dataset_request::Piece::Chunk))
+            .map(|piece| UploadDatasetRequest { piece: Some(piece) });
+        Ok(self.dataset_service().upload_dataset(Request::new(pieces)).await?.into_inner())
+    }
+
+    /// Has the server delete a dataset that was uploaded.
+    pub async fn delete_dataset(&self, name: &str) -> Result<DeleteDatasetResponse, ClientError> {
+        let request = DeleteDatasetRequest { name: name.to_owned() };
+        Ok(self.dataset_service().delete_dataset(Request::new(request)).await?.into_inner())
     }
 
     /// Puts work into the queue.
@@ -151,6 +184,10 @@ impl Client {
     // The server bounds what it sends; a long listing may pass tonic's default of 4 MiB.
     fn scores(&self) -> TransferScoreServiceClient<Channel> {
         TransferScoreServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+    }
+
+    fn dataset_service(&self) -> DatasetServiceClient<Channel> {
+        DatasetServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
     fn job_service(&self) -> JobServiceClient<Channel> {

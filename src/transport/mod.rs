@@ -1,7 +1,8 @@
 //! gRPC: bytes to domain and back. Nothing above or below knows tonic.
 //!
-//! In reading order: [`server`] has the stack of layers, `call` the life of a call, the services convert, call
-//! the domain and convert back, `convert` validates, `status` tells errors. [`client`] is the other side.
+//! In reading order: [`server`] has the stack of layers, `call` the life of a call, `upload` that of a client stream, the
+//! services convert, call the domain and convert back, `convert` validates, `status` tells errors. [`client`] is the other
+//! side.
 
 mod admission;
 mod call;
@@ -16,6 +17,7 @@ mod model_service;
 mod score_service;
 pub mod server;
 mod status;
+mod upload;
 
 pub use status::ERROR_DOMAIN;
 

@@ -1,23 +1,24 @@
 //! `ModelService`: convert, call the domain, convert back.
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     error::Result as DomainResult,
     limits,
-    scoring::types::{GradientRequest, UnloadedModel},
+    scoring::types::{GradientRequest, UnloadedModel, Uploaded},
     transport::{
         call::{Calls, Context, EventStream},
         convert,
         proto::{
             CheckModelRequest, CheckModelResponse, ExportGradientGraphRequest, ExportGradientGraphResponse,
             GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, LoadModelRequest,
-            LoadModelResponse, UnloadModelRequest, UnloadModelResponse, model_service_server,
+            LoadModelResponse, UnloadModelRequest, UnloadModelResponse, UploadModelRequest, UploadModelResponse,
+            model_service_server,
         },
     },
 };
 
-/// Tells about models, keeps them ready and derives their gradient graphs.
+/// Tells about models, takes them, keeps them ready and derives their gradient graphs.
 pub struct ModelService {
     pub calls: Calls,
 }
@@ -90,6 +91,18 @@ impl model_service_server::ModelService for ModelService {
             .look_up(context, move |scoring| {
                 let UnloadedModel { was_loaded, in_use } = scoring.unload_model(&name)?;
                 Ok(UnloadModelResponse { was_loaded, in_use })
+            })
+            .await
+    }
+
+    async fn upload_model(
+        &self,
+        request: Request<Streaming<UploadModelRequest>>,
+    ) -> Result<Response<UploadModelResponse>, Status> {
+        self.calls
+            .receive(request, convert::model_piece, convert::model_upload, |scoring, upload, inlet, cancel| {
+                let Uploaded { description, replaced } = scoring.upload_model(upload, &mut || inlet.next(), cancel)?;
+                Ok(UploadModelResponse { model: Some(convert::model(description)), replaced })
             })
             .await
     }

@@ -40,6 +40,8 @@ pub struct ServerSettings {
     pub concurrent_requests: usize,
     /// Requests that wait for their turn; more are refused.
     pub queued_requests: usize,
+    /// How long an upload may stand still.
+    pub upload_stall: Duration,
     /// What calls in progress get to finish when the server stops; then they are cancelled.
     pub drain: Duration,
 }
@@ -82,7 +84,7 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let computing = Admission::new(settings.concurrent_requests, settings.queued_requests);
-        let calls = Calls::new(scoring, computing);
+        let calls = Calls::new(scoring, computing, settings.upload_stall);
         Ok(Server { listener, address, calls, jobs: None, health, drain: settings.drain })
     }
 
@@ -206,10 +208,16 @@ impl Gauges {
         self.0.lookups.in_progress()
     }
 
+    /// Uploads in progress.
+    pub fn uploads(&self) -> usize {
+        self.0.uploads.in_progress()
+    }
+
     /// Waits until no work is left.
     pub async fn idle(&self) {
         self.0.computing.idle().await;
         self.0.lookups.idle().await;
+        self.0.uploads.idle().await;
     }
 }
 

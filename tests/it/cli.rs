@@ -11,6 +11,9 @@ use super::{
     transport::fake::{Fake, Running},
 };
 
+/// Some file; the fake takes any.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/digits-50/model.onnx");
+
 /// Runs the command with an environment that has none of its variables.
 pub fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("an empty folder");
@@ -50,6 +53,8 @@ fn exit_codes_tell_usage_from_failed_work() {
         (&["models", "--server", "not an address"], 2, "error: not an address is not an address; give HOST:PORT"),
         (&["models", "load", "a"], 2, "--server"),
         (&["models", "--json", "load", "a"], 2, "cannot be used with"),
+        (&["datasets", "upload", "nowhere.npz", "--server", "127.0.0.1:1"], 1, "error: cannot read nowhere.npz"),
+        (&["serve", "--upload-models", "."], 2, "--allow-uploads"),
         (&["models", "--server", "127.0.0.1:1"], 1, "error: cannot reach 127.0.0.1:1"),
     ] {
         let output = run(arguments);
@@ -97,6 +102,9 @@ async fn answers_are_tables_for_people() {
         ),
         (&["models", "load", "ok", "--dataset", "digits"], &["ok is ready for samples of 1x8x8, its outputs are 10"]),
         (&["models", "unload", "ok"], &["ok is no longer in memory"]),
+        (&["models", "upload", FILE, "--name", "ok", "--overwrite"], &["uploaded ok, SHA-256 00, in place of"]),
+        (&["datasets", "upload", FILE, "--name", "ok"], &["uploaded ok: 8 samples of 1x8x8, 4 classes (npz)"]),
+        (&["datasets", "delete", "ok"], &["deleted ok, 5188 bytes"]),
         (
             &["finetune", "ok", "--dataset", "digits", "--mode", "whole"],
             &["0.750 [0.750, 0.750]", "6 trained on, 2 held out"],
@@ -126,6 +134,8 @@ async fn answers_are_protocol_buffer_json_for_machines() {
     assert_eq!(models[0]["models"][0]["outputKind"], "OUTPUT_KIND_LOGITS");
     let datasets = json(&["datasets", "--json"]).await;
     assert_eq!(datasets[0]["datasets"][0]["targetSize"], 0);
+    let uploaded = json(&["models", "upload", FILE, "--name", "ok", "--json"]).await;
+    assert_eq!(uploaded[0]["model"]["sizeBytes"], std::fs::metadata(FILE).expect(FILE).len().to_string());
     let check = json(&["check", "ok", "--json"]).await;
     assert_eq!(check[0]["differentiable"], true);
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use transferscore::config::{ConfigError, LimitArgs, RuntimeSearch, ServeConfig, SourceArgs};
+use transferscore::config::{ConfigError, LimitArgs, RuntimeSearch, ServeConfig, SourceArgs, UploadArgs};
 
 fn touch(path: &Path) -> PathBuf {
     fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
@@ -77,6 +77,8 @@ struct Arguments {
     sources: SourceArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    uploads: UploadArgs,
 }
 
 #[test]
@@ -89,8 +91,9 @@ fn settings_are_checked_before_anything_starts() {
         let mut arguments =
             vec!["transferscore", "--models", &folder, "--datasets", &folder, "--onnxruntime", &library];
         arguments.extend(extra);
-        let Arguments { sources, limits } = Arguments::try_parse_from(arguments).expect("arguments that parse");
-        ServeConfig::new(sources, limits, ([127, 0, 0, 1], 0).into())
+        let Arguments { sources, limits, uploads } =
+            Arguments::try_parse_from(arguments).expect("arguments that parse");
+        ServeConfig::new(sources, limits, ([127, 0, 0, 1], 0).into())?.with_uploads(uploads)
     };
 
     let config = configure(&["--threads", "3", "--request-memory", "2"]).expect("a valid configuration");
@@ -98,6 +101,25 @@ fn settings_are_checked_before_anything_starts() {
     assert_eq!(config.batch_size, 3 * 64, "every thread has a tile");
     let both = configure(&["--models", &format!("{folder}:{folder}")]).expect("several folders in one argument");
     assert_eq!(both.models.len(), 3);
+
+    assert_eq!(config.uploads, None, "uploads are to be asked for");
+    let uploads = configure(&["--allow-uploads", "--upload-limit", "3"]).expect("uploads").uploads.expect("some");
+    assert_eq!((uploads.models, uploads.file_bytes), (folder.clone().into(), 3 << 20));
+    let other = root.path().join("other");
+    fs::create_dir(&other).expect("a folder");
+    let config = configure(&["--allow-uploads", "--upload-models", other.to_str().expect("a path")]).expect("uploads");
+    assert_eq!(config.uploads.expect("some").models, other);
+    assert_eq!(config.models, [folder.clone().into(), other], "what is uploaded is listed");
+    for (arguments, expected) in [
+        (&["--allow-uploads", "--upload-limit", "0"][..], "--upload-limit is 0; give 1 to 4096"),
+        (&["--allow-uploads", "--upload-space", "0"], "--upload-space is 0; give 1 to 17592186044415"),
+        (
+            &["--allow-uploads", "--upload-datasets", "/no/such"],
+            "--upload-datasets /no/such: not a folder; give an existing one",
+        ),
+    ] {
+        assert_eq!(configure(arguments).expect_err(expected).to_string(), expected);
+    }
 
     for (arguments, expected) in [
         (["--models", "/no/such/folder"], "--models /no/such/folder: not a folder; give an existing one"),

@@ -2,14 +2,14 @@
 
 mod celeba;
 mod cifar10;
-mod images;
+pub mod images;
 mod manifest;
 mod parquet;
 mod resize;
 mod served;
 mod stl10;
 mod taskonomy;
-mod zipped;
+pub mod zipped;
 
 use std::{
     fs,

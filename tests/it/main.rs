@@ -19,3 +19,4 @@ mod setup;
 mod support;
 mod synthetic;
 mod transport;
+mod uploads;

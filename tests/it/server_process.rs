@@ -33,19 +33,28 @@ impl ServerProcess {
         ServerProcess::start_with(models, datasets, &[])
     }
 
-    /// The same with further arguments.
+    /// The same with more flags.
     ///
     /// # Panics
     /// As [`ServerProcess::start`].
-    pub fn start_with(models: &Path, datasets: &Path, further: &[&str]) -> ServerProcess {
+    pub fn start_with(models: &Path, datasets: &Path, flags: &[&str]) -> ServerProcess {
+        ServerProcess::start_by(Command::new(env!("CARGO_BIN_EXE_transferscore")), models, datasets, flags)
+    }
+
+    /// The same by a command that runs the server with the arguments that it is given.
+    ///
+    /// # Panics
+    /// As [`ServerProcess::start`].
+    pub fn start_by(mut command: Command, models: &Path, datasets: &Path, flags: &[&str]) -> ServerProcess {
         let logs = tempfile::tempdir().unwrap();
         let log = logs.path().join("stderr");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_transferscore"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--models"])
+        let mut child = command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .arg("--models")
             .arg(models)
             .arg("--datasets")
             .arg(datasets)
-            .args(further)
             // ONNX Runtime is found in the working directory when the target directory is elsewhere.
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())
@@ -64,6 +73,14 @@ impl ServerProcess {
     /// A server with the models and the dataset that come with the repository.
     pub fn start_bundled() -> ServerProcess {
         ServerProcess::start(&repository("models"), &repository("models/datasets"))
+    }
+}
+
+impl ServerProcess {
+    /// Ends the server as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 

@@ -9,6 +9,7 @@ mod knowledge;
 mod ranking;
 mod request;
 mod scores;
+mod upload;
 mod virtual_attack;
 
 pub use adversarial::*;
@@ -20,6 +21,7 @@ pub use knowledge::*;
 pub use ranking::*;
 pub use request::*;
 pub use scores::*;
+pub use upload::*;
 pub use virtual_attack::*;
 
 pub use crate::{

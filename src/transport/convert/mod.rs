@@ -18,6 +18,7 @@ mod probe;
 mod ranking;
 mod request;
 mod scores;
+mod upload;
 mod virtual_attack;
 
 pub use adversarial::{adversarial_request, attack_event, attack_summary};
@@ -30,3 +31,4 @@ pub use page::{page_token, page_token_of};
 pub use ranking::{event, progress, ranking};
 pub use request::{pair, ranking_request};
 pub use scores::pair_scores;
+pub use upload::{dataset_piece, dataset_upload, model_piece, model_upload};

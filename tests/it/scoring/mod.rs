@@ -42,6 +42,7 @@ pub fn config(models: Vec<PathBuf>, datasets: Vec<PathBuf>, batch_size: usize) -
     ScorerConfig {
         models,
         datasets,
+        uploads: None,
         batch_size,
         sample_limit: 20_000,
         request_bytes: 1 << 30,

@@ -251,6 +251,7 @@ fn too_much_memory_is_refused_before_any_work_with_a_number_that_fits() {
     let config = transferscore::scoring::ScorerConfig {
         models: vec![repository("models")],
         datasets: vec![repository("models/datasets")],
+        uploads: None,
         batch_size: 64,
         sample_limit: 20_000,
         request_bytes: 50_000,

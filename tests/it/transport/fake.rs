@@ -21,12 +21,13 @@ use transferscore::{
     cancel::Cancel,
     error::{Error, Reason, Result},
     jobs::Jobs,
+    registry::NextChunk,
     scoring::{Scoring, Units, types::*},
     transport::server::{Gauges, Server, ServerError, ServerSettings},
 };
 
 use super::{
-    fake_answers::{adversarial_summary, comparison, examples},
+    fake_answers::{adversarial_summary, comparison, dataset, examples, model, not_found},
     fake_ranking,
     tuned::{fine_tune_scores, fine_tuned},
 };
@@ -52,11 +53,12 @@ pub struct Fake {
 pub struct Marks {
     started: Semaphore,
     cancelled: Semaphore,
+    chunks: Semaphore,
 }
 
 impl Default for Marks {
     fn default() -> Self {
-        Marks { started: Semaphore::new(0), cancelled: Semaphore::new(0) }
+        Marks { started: Semaphore::new(0), cancelled: Semaphore::new(0), chunks: Semaphore::new(0) }
     }
 }
 
@@ -66,7 +68,12 @@ impl Fake {
         self.marks.started.acquire().await.expect("never closed").forget();
     }
 
-    /// Waits until a `wait` was told to stop.
+    /// Waits until a chunk of an upload has come.
+    pub async fn chunk(&self) {
+        self.marks.chunks.acquire().await.expect("never closed").forget();
+    }
+
+    /// Waits until a `wait` was told to stop, or an upload broke off.
     pub async fn cancelled(&self) {
         self.marks.cancelled.acquire().await.expect("never closed").forget();
     }
@@ -103,6 +110,24 @@ impl Fake {
         }
     }
 
+    /// Takes an upload to its end, and marks each chunk and a break.
+    fn take(&self, next: &mut NextChunk<'_>) -> Result<u64> {
+        let mut size_bytes = 0;
+        loop {
+            match next() {
+                Ok(Some(chunk)) => {
+                    size_bytes += chunk.len() as u64;
+                    self.marks.chunks.add_permits(1);
+                }
+                Ok(None) => return Ok(size_bytes),
+                Err(error) => {
+                    self.marks.cancelled.add_permits(1);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
     fn scores(&self) -> PairScores {
         let mut scores = pair_scores();
         if let Some(spoil) = self.spoil {
@@ -110,11 +135,6 @@ impl Fake {
         }
         scores
     }
-}
-
-fn not_found(name: &str) -> Error {
-    Error::new(Reason::ModelNotFound, format!("there is no model {name}; ListModels lists those there are"))
-        .at("reference_model")
 }
 
 impl Scoring for Fake {
@@ -231,8 +251,36 @@ impl Scoring for Fake {
         Ok(UnloadedModel { was_loaded: true, in_use: false })
     }
 
+    fn upload_model(
+        &self,
+        upload: &Upload,
+        next: &mut NextChunk<'_>,
+        cancel: &Cancel,
+    ) -> Result<Uploaded<ModelDescription>> {
+        let size_bytes = self.take(next)?;
+        self.behave(&upload.name, cancel)?;
+        let description = ModelDescription { size_bytes, summary: upload.manifest.clone(), ..model(&upload.name) };
+        Ok(Uploaded { description, replaced: upload.overwrite })
+    }
+
     fn datasets(&self) -> Vec<DatasetDescription> {
         vec![dataset("digits")]
+    }
+
+    fn upload_dataset(
+        &self,
+        upload: &Upload,
+        next: &mut NextChunk<'_>,
+        cancel: &Cancel,
+    ) -> Result<Uploaded<DatasetDescription>> {
+        self.take(next)?;
+        self.behave(&upload.name, cancel)?;
+        Ok(Uploaded { description: dataset(&upload.name), replaced: upload.overwrite })
+    }
+
+    fn delete_dataset(&self, name: &str, cancel: &Cancel) -> Result<u64> {
+        self.behave(name, cancel)?;
+        Ok(5_188)
     }
 
     fn dataset(&self, name: &str) -> Result<DatasetDescription> {
@@ -377,41 +425,19 @@ pub fn pair_scores() -> PairScores {
     }
 }
 
-fn model(name: &str) -> ModelDescription {
-    let tensor = |name: &str| TensorDescription {
-        name: name.to_owned(),
-        element_type: "float32".to_owned(),
-        shape: vec!["batch".to_owned(), "64".to_owned()],
-    };
-    ModelDescription {
-        name: name.to_owned(),
-        summary: "a model".to_owned(),
-        digest: "00".to_owned(),
-        n_parameters: 1_000,
-        output_kind: Some(OutputKind::Logits),
-        classes: Vec::new(),
-        inputs: vec![tensor("image")],
-        outputs: vec![tensor("logits")],
-        features: "features".to_owned(),
-        size_bytes: 4_000,
-        problem: String::new(),
-    }
-}
-
-fn dataset(name: &str) -> DatasetDescription {
-    DatasetDescription {
-        name: name.to_owned(),
-        n_samples: 8,
-        shape: vec![1, 8, 8],
-        n_classes: 4,
-        target_size: 0,
-        format: "npz".to_owned(),
-        ..DatasetDescription::default()
-    }
-}
-
 /// A client without a timer of its own: what it reports came from the server.
 pub type RawClient = Client<HttpConnector, Body>;
+
+/// A free port, two at work, no patience at the end.
+pub fn settings() -> ServerSettings {
+    ServerSettings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        concurrent_requests: 2,
+        queued_requests: 4,
+        upload_stall: Duration::from_secs(60),
+        drain: Duration::ZERO,
+    }
+}
 
 /// A server in front of a fake.
 pub struct Running {
@@ -428,23 +454,18 @@ impl Running {
     }
 
     pub async fn with_settings(fake: Fake, concurrent: usize, queued: usize, drain: Duration) -> Self {
-        let settings = ServerSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
-            concurrent_requests: concurrent,
-            queued_requests: queued,
-            drain,
-        };
+        let settings = ServerSettings { concurrent_requests: concurrent, queued_requests: queued, drain, ..settings() };
+        Running::of(fake, settings).await
+    }
+
+    pub async fn of(fake: Fake, settings: ServerSettings) -> Self {
         Running::serving(Arc::new(fake), settings, None).await
     }
 
     /// A server that keeps jobs, and lets calls finish for an hour.
     pub async fn with_jobs(fake: Fake, jobs: Jobs) -> Self {
-        let settings = ServerSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
-            concurrent_requests: 2,
-            queued_requests: 4,
-            drain: Duration::from_secs(3600),
-        };
+        let hour = Duration::from_secs(3600);
+        let settings = ServerSettings { concurrent_requests: 2, queued_requests: 4, drain: hour, ..settings() };
         Running::serving(Arc::new(fake), settings, Some(Arc::new(jobs))).await
     }
 

@@ -1,6 +1,7 @@
-//! What the fake answers to attacks and comparisons.
+//! What the fake answers to attacks, comparisons and look-ups.
 
 use transferscore::{
+    error::{Error, Reason},
     scoring::types::*,
     stats::{AgainstChance, GroupAgreement},
 };
@@ -101,4 +102,42 @@ pub fn comparison(request: &ComparisonRequest) -> TaskComparison {
         confidence: provenance.confidence,
         provider: provenance.provider,
     }
+}
+
+pub fn model(name: &str) -> ModelDescription {
+    let tensor = |name: &str| TensorDescription {
+        name: name.to_owned(),
+        element_type: "float32".to_owned(),
+        shape: vec!["batch".to_owned(), "64".to_owned()],
+    };
+    ModelDescription {
+        name: name.to_owned(),
+        summary: "a model".to_owned(),
+        digest: "00".to_owned(),
+        n_parameters: 1_000,
+        output_kind: Some(OutputKind::Logits),
+        classes: Vec::new(),
+        inputs: vec![tensor("image")],
+        outputs: vec![tensor("logits")],
+        features: "features".to_owned(),
+        size_bytes: 4_000,
+        problem: String::new(),
+    }
+}
+
+pub fn dataset(name: &str) -> DatasetDescription {
+    DatasetDescription {
+        name: name.to_owned(),
+        n_samples: 8,
+        shape: vec![1, 8, 8],
+        n_classes: 4,
+        target_size: 0,
+        format: "npz".to_owned(),
+        ..DatasetDescription::default()
+    }
+}
+
+pub fn not_found(name: &str) -> Error {
+    Error::new(Reason::ModelNotFound, format!("there is no model {name}; ListModels lists those there are"))
+        .at("reference_model")
 }

@@ -9,3 +9,4 @@ mod life_cycle;
 mod numbers;
 mod surroundings;
 mod tuned;
+mod uploading;

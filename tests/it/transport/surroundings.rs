@@ -14,7 +14,7 @@ use transferscore::transport::{
     server::{Server, ServerSettings},
 };
 
-use super::fake::{Fake, Running};
+use super::fake::{Fake, Running, settings};
 
 const SERVICES: [&str; 5] = [
     "",
@@ -38,12 +38,7 @@ async fn every_service_is_healthy_once_ready() {
 #[tokio::test]
 async fn a_port_in_use_is_one_clear_error() {
     let running = Running::start(Fake::default()).await;
-    let settings = ServerSettings {
-        listen: running.address,
-        concurrent_requests: 1,
-        queued_requests: 1,
-        drain: std::time::Duration::ZERO,
-    };
+    let settings = ServerSettings { listen: running.address, ..settings() };
     let error = Server::bind(settings, std::sync::Arc::new(Fake::default())).await.err().expect("the port is taken");
     assert!(error.to_string().contains(&running.address.to_string()), "{error}");
     assert!(error.to_string().contains("--listen"), "{error}");
