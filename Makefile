@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients build demo test bench fmt lint clean
+.PHONY: help setup clients interface build demo test bench fmt lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -14,6 +14,9 @@ setup: ## fetch the pinned ONNX Runtime into .onnxruntime/, once
 
 clients: ## fetch the gRPC clients that the tests use into .venv/, once
 	@$(PYTHON) .ci/setup-clients
+
+interface: clients ## record the API that clients are promised, once something was added to it
+	.venv/bin/buf build --exclude-source-info --output tests/clients/interface.binpb
 
 build: setup ## build target/release/transferscore
 	$(CARGO) build --locked --release

@@ -43,6 +43,31 @@ fn buf_finds_nothing_to_lint_in_the_interface() {
 }
 
 #[test]
+fn buf_finds_the_interface_that_clients_were_promised() {
+    let Some(buf) = client("buf") else { return };
+    let promised = repository("tests/clients/interface.binpb");
+    let promised = promised.to_str().unwrap();
+    stdout(&buf, &["breaking", "--against", promised]);
+
+    // It tells when a field gets another name, number or type.
+    let changed = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(changed.path().join("proto/transferscore/v1")).unwrap();
+    std::fs::copy(repository("buf.yaml"), changed.path().join("buf.yaml")).unwrap();
+    for file in std::fs::read_dir(repository("proto/transferscore/v1")).unwrap() {
+        let file = file.unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let text = text.replace("string sha256 = 2;", "bytes sha256 = 2;").replace("bool overwrite = 5;", "");
+        std::fs::write(changed.path().join("proto/transferscore/v1").join(file.file_name()), text).unwrap();
+    }
+    let output = run(&buf, &["breaking", changed.path().to_str().unwrap(), "--against", promised]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(!output.status.success());
+    for change in ["field \"5\" with name \"overwrite\"", "Field \"2\" with name \"sha256\""] {
+        assert!(told.contains(change), "{change} is not told: {told}");
+    }
+}
+
+#[test]
 fn grpcurl_lists_and_describes_the_services() {
     let Some(grpcurl) = client("grpcurl") else { return };
     let server = ServerProcess::start_bundled();
