@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 import grpc
+import grpc_tools
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from grpc_tools import protoc
@@ -17,7 +18,8 @@ from grpc_tools import protoc
 def generate_stubs(proto_folder, output):
     sources = sorted(str(path) for path in pathlib.Path(proto_folder, "transferscore").rglob("*.proto"))
     outputs = [f"--python_out={output}", f"--grpc_python_out={output}"]
-    status = protoc.main(["protoc", f"-I{proto_folder}", *outputs, *sources])
+    standard = pathlib.Path(grpc_tools.__file__).with_name("_proto")
+    status = protoc.main(["protoc", f"-I{proto_folder}", f"-I{standard}", *outputs, *sources])
     assert status == 0, "protoc failed"
     sys.path.insert(0, str(output))
 

@@ -22,9 +22,10 @@ pub fn listing(n_files: u64) -> Vec<u8> {
 
 /// An archive of empty files with long comments.
 pub fn with_long_list() -> Vec<u8> {
-    let comment: Box<str> = "a".repeat(usize::from(u16::MAX)).into();
+    const COMMENT_BYTES: u64 = 60_000;
+    let comment: Box<str> = "a".repeat(COMMENT_BYTES as usize).into();
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for index in 0..=limits::ARCHIVE_LIST_BYTES / u64::from(u16::MAX) {
+    for index in 0..=limits::ARCHIVE_LIST_BYTES / COMMENT_BYTES {
         let options = FullFileOptions::default().with_file_comment(comment.clone());
         zip.start_file(format!("{index}.npy"), options).unwrap();
     }
