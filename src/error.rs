@@ -17,6 +17,8 @@ pub enum Kind {
     Cancelled,
     DeadlineExceeded,
     Unavailable,
+    Unauthenticated,
+    PermissionDenied,
     Internal,
 }
 
@@ -88,6 +90,10 @@ reasons! {
     NotUploaded = "NOT_UPLOADED" => FailedPrecondition,
     /// There is no room for an upload.
     StorageFull = "STORAGE_FULL" => ResourceExhausted,
+    /// The call has no token, or one that the server does not know.
+    TokenInvalid = "TOKEN_INVALID" => Unauthenticated,
+    /// The call's token has not the scope that the call takes.
+    ScopeMissing = "SCOPE_MISSING" => PermissionDenied,
     /// The request is larger than the server's limits allow.
     LimitExceeded = "LIMIT_EXCEEDED" => ResourceExhausted,
     /// The disk that jobs are kept on, or the share of it that they may take, is full.

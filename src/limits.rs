@@ -132,12 +132,28 @@ pub const CONCURRENT_REQUESTS: usize = 2;
 pub const MAX_CONCURRENT_REQUESTS: usize = 256;
 /// Requests that wait for their turn to compute; more are refused.
 pub const QUEUED_REQUESTS: usize = 64;
+/// Most requests that an operator may let wait.
+pub const MAX_QUEUED_REQUESTS: usize = 65_536;
 /// Look-ups (listings, descriptions, checks) that run at once.
 pub const CONCURRENT_LOOKUPS: usize = 8;
 /// Look-ups that wait for their turn; more are refused.
 pub const QUEUED_LOOKUPS: usize = 256;
 /// Calls in progress on one connection.
 pub const CONNECTION_STREAMS: u32 = 256;
+/// TLS handshakes that go on at once.
+pub const HANDSHAKES: usize = 64;
+/// Seconds that a TLS handshake may take.
+pub const HANDSHAKE_SECONDS: u64 = 10;
+/// Largest file of certificates or of a key, in bytes.
+pub const PEM_BYTES: u64 = 1 << 20;
+/// Largest file of tokens, in bytes.
+pub const TOKEN_FILE_BYTES: u64 = 1 << 20;
+/// Seconds between looks at whether certificates and tokens have changed.
+pub const RELOAD_SECONDS: u64 = 10;
+/// Seconds between the sortings of what metrics recorded.
+pub const METRICS_SECONDS: u64 = 5;
+/// Jobs that the status page lists.
+pub const SHOWN_JOBS: usize = 50;
 /// Events of a stream that wait for a slow client.
 pub const STREAM_EVENTS: usize = 64;
 /// Seconds for which a client may leave a full stream unread, or an upload without a chunk, before it counts as gone.
@@ -233,5 +249,7 @@ pub const JOB_WATCHERS: usize = 256;
 pub const JOB_EVENTS: usize = 64;
 /// Seconds that calls in progress get when the server stops.
 pub const DRAIN_SECONDS: u64 = 10;
+/// Most seconds that an operator may let calls go on while the server stops.
+pub const MAX_DRAIN_SECONDS: u64 = 86_400;
 /// Seconds that cancelled calls get, after the drain, to tell their clients.
 pub const FLUSH_SECONDS: u64 = 2;

@@ -7,10 +7,7 @@ use super::{
     table,
     upload::{self, FileArgs},
 };
-use crate::transport::{
-    client::Client,
-    proto::{DatasetUploadHeader, ListDatasetsResponse},
-};
+use crate::transport::proto::{DatasetUploadHeader, ListDatasetsResponse};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -70,7 +67,7 @@ async fn list(client: ClientArgs) -> Result<(), Failure> {
 
 async fn send(args: FileArgs) -> Result<(), Failure> {
     let upload::Header { name, sha256, size_bytes, manifest, overwrite } = upload::header(&args).await?;
-    let client = Client::connect(&args.server.server).await?;
+    let client = args.server.connect().await?;
     let header = DatasetUploadHeader { name, sha256, size_bytes: Some(size_bytes), manifest, overwrite };
     let (chunks, sending) = upload::chunks(&args, size_bytes);
     let answer = client.upload_dataset(header, chunks).await;
@@ -92,7 +89,7 @@ async fn send(args: FileArgs) -> Result<(), Failure> {
 }
 
 async fn delete(name: String, server: ServerArgs) -> Result<(), Failure> {
-    let answer = Client::connect(&server.server).await?.delete_dataset(&name).await?;
+    let answer = server.connect().await?.delete_dataset(&name).await?;
     if server.json {
         return json::print("DeleteDatasetResponse", &answer);
     }

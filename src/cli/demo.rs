@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Failure, compare, compare_report, experiment,
-    options::{ClientArgs, MethodArgs},
+    options::{ClientArgs, ConnectionArgs, MethodArgs},
     rank,
     reported::ReportArgs,
     session::Session,
@@ -41,7 +41,13 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         *folder = bundled(folder);
     }
     eprintln!("ranking sources for {} on {}", args.reference, args.dataset);
-    let session = Session::open(ClientArgs { server: None, json: false, sources: sources.clone() }).await?;
+    let session = Session::open(ClientArgs {
+        server: None,
+        json: false,
+        connection: ConnectionArgs::default(),
+        sources: sources.clone(),
+    })
+    .await?;
     let request = rank::request(Vec::new(), args.reference, args.dataset, None, &MethodArgs::default());
     let ranked = rank::rank(&session.client, request, |_| Ok(())).await?;
     session.close().await?;
@@ -73,7 +79,8 @@ async fn tasks(mut sources: SourceArgs, output: &Path) -> Result<(), Failure> {
     eprintln!("comparing {} tasks on {TASK_SAMPLES} views of rooms", request.models.len());
     sources.datasets = vec![folder.join(experiment::OWN_DATASETS)];
     sources.models = vec![folder];
-    let session = Session::open(ClientArgs { server: None, json: false, sources }).await?;
+    let session =
+        Session::open(ClientArgs { server: None, json: false, connection: ConnectionArgs::default(), sources }).await?;
     let comparison = compare::compare(&session.client, request.clone(), |_| Ok(())).await?;
     session.close().await?;
     compare::print_groups(&comparison)?;

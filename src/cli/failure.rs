@@ -45,7 +45,7 @@ impl fmt::Display for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Address(_) => Failure::Usage(error.to_string()),
+            ClientError::Address(_) | ClientError::Tls(_) | ClientError::Token => Failure::Usage(error.to_string()),
             _ => Failure::Work(error.to_string()),
         }
     }

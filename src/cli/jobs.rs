@@ -13,11 +13,14 @@ use super::{
     session::Session,
     table,
 };
-use crate::transport::{
-    client::Client,
-    proto::{
-        self, CreateJobRequest, GetJobResponse, Job, ListJobsRequest, ListJobsResponse, WatchJobRequest,
-        create_job_request, get_job_response, watch_job_response::Event,
+use crate::{
+    report::Page,
+    transport::{
+        client::Client,
+        proto::{
+            self, CreateJobRequest, GetJobResponse, Job, ListJobsRequest, ListJobsResponse, WatchJobRequest,
+            create_job_request, get_job_response, watch_job_response::Event,
+        },
     },
 };
 
@@ -168,15 +171,26 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
     if !args.output.is_wanted() {
         return Ok(());
     }
+    match report(found)? {
+        Some(page) => args.output.write(&page),
+        None => Err(Failure::Work(format!("{} has no result to report", args.named.name))),
+    }
+}
+
+/// What there is to report of a job; `None` for one without a result.
+///
+/// # Errors
+/// Only where a result is not what the job was asked for.
+pub fn report(found: GetJobResponse) -> Result<Option<Page>, Failure> {
     use get_job_response::{Result as Outcome, Work};
     match (found.work, found.result) {
         (Some(Work::Rank(request)), Some(Outcome::Ranking(result))) => {
-            args.output.write(&rank::page(&ranked(request, result), None)?)
+            Ok(Some(rank::page(&ranked(request, result), None)?))
         }
         (Some(Work::Compare(request)), Some(Outcome::Comparison(result))) => {
-            args.output.write(&comparison_page(&result, &request)?)
+            Ok(Some(comparison_page(&result, &request)?))
         }
-        _ => Err(Failure::Work(format!("{} has no result to report", args.named.name))),
+        _ => Ok(None),
     }
 }
 

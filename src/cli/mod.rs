@@ -16,6 +16,7 @@ mod experiment;
 mod failure;
 mod fine_tune;
 mod gradient;
+mod health;
 mod jobs;
 mod json;
 mod knowledge_table;
@@ -31,6 +32,7 @@ mod score;
 mod scores;
 mod serve;
 mod session;
+mod settings;
 mod table;
 mod upload;
 
@@ -82,6 +84,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Write a model's gradient graph to a file
     Gradient(gradient::GradientArgs),
+    /// Tell whether a server serves
+    Health(health::HealthArgs),
     /// Rank the bundled models on the bundled data, and write a report
     Demo(demo::DemoArgs),
 }
@@ -89,7 +93,13 @@ enum Command {
 /// Runs the command that the process was called with.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(cli) => match settings::with_file(cli) {
+            Ok(cli) => cli,
+            Err(failure) => {
+                eprintln!("error: {failure}");
+                return failure.exit_code();
+            }
+        },
         Err(error) => {
             // Help and version come this way too, with code 0. A closed output is no reason to fail.
             let _closed = error.print();
@@ -127,6 +137,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Datasets(args) => datasets::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Gradient(args) => gradient::run(args).await,
+            Command::Health(args) => health::run(args).await,
             Command::Demo(args) => demo::run(args).await,
         }
     });

@@ -7,10 +7,7 @@ use super::{
     table,
     upload::{self, FileArgs},
 };
-use crate::transport::{
-    client::Client,
-    proto::{ListModelsResponse, LoadModelRequest, Model, ModelUploadHeader, TensorInfo},
-};
+use crate::transport::proto::{ListModelsResponse, LoadModelRequest, Model, ModelUploadHeader, TensorInfo};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -77,7 +74,7 @@ async fn list(client: ClientArgs) -> Result<(), Failure> {
 
 async fn send(args: FileArgs) -> Result<(), Failure> {
     let upload::Header { name, sha256, size_bytes, manifest, overwrite } = upload::header(&args).await?;
-    let client = Client::connect(&args.server.server).await?;
+    let client = args.server.connect().await?;
     let header = ModelUploadHeader { name, sha256, size_bytes: Some(size_bytes), manifest, overwrite };
     let (chunks, sending) = upload::chunks(&args, size_bytes);
     let answer = client.upload_model(header, chunks).await;
@@ -93,7 +90,7 @@ async fn send(args: FileArgs) -> Result<(), Failure> {
 
 async fn load(name: String, dataset: Option<String>, server: ServerArgs) -> Result<(), Failure> {
     let request = LoadModelRequest { name: name.clone(), dataset: dataset.unwrap_or_default() };
-    let answer = Client::connect(&server.server).await?.load_model(request).await?;
+    let answer = server.connect().await?.load_model(request).await?;
     if server.json {
         return json::print("LoadModelResponse", &answer);
     }
@@ -106,7 +103,7 @@ async fn load(name: String, dataset: Option<String>, server: ServerArgs) -> Resu
 }
 
 async fn unload(name: String, server: ServerArgs) -> Result<(), Failure> {
-    let answer = Client::connect(&server.server).await?.unload_model(&name).await?;
+    let answer = server.connect().await?.unload_model(&name).await?;
     if server.json {
         return json::print("UnloadModelResponse", &answer);
     }

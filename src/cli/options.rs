@@ -1,9 +1,18 @@
 //! Arguments that several commands share, and the messages made of them.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 
-use super::attack_options::AttackArgs;
-use crate::{config::SourceArgs, scoring::types, transport::proto};
+use super::{Failure, attack_options::AttackArgs};
+use crate::{
+    config::SourceArgs,
+    scoring::types,
+    transport::{
+        client::{Client, ClientSecurity},
+        proto,
+    },
+};
 
 /// Which server to ask, and how to print the answer.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,6 +23,8 @@ pub struct ClientArgs {
     /// Print the answer's messages as JSON (the protocol buffers mapping), one on a line
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
     #[command(flatten)]
     pub sources: SourceArgs,
 }
@@ -27,6 +38,54 @@ pub struct ServerArgs {
     /// Print the answer's message as JSON (the protocol buffers mapping)
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+impl ServerArgs {
+    /// # Errors
+    /// When the server cannot be reached, or a file cannot be read.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect_with(&self.server, &self.connection.security()?).await?)
+    }
+}
+
+/// How to speak with the server of `--server`.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectionArgs {
+    /// File of the authorities that may vouch for the server, PEM [default: the system's, for https://HOST:PORT]
+    #[arg(long, value_name = "FILE", env = "TRANSFERSCORE_TLS_CA")]
+    tls_ca: Option<PathBuf>,
+    /// File of the certificate to show to the server, PEM
+    #[arg(long, value_name = "FILE", env = "TRANSFERSCORE_CLIENT_CERT", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// File of that certificate's key, PEM
+    #[arg(long, value_name = "FILE", env = "TRANSFERSCORE_CLIENT_KEY", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    /// File of the token to call with
+    #[arg(long, value_name = "FILE", env = "TRANSFERSCORE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl ConnectionArgs {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn security(&self) -> Result<ClientSecurity, Failure> {
+        let read = |path: &Option<PathBuf>| match path {
+            None => Ok(None),
+            Some(path) => std::fs::read_to_string(path)
+                .map(Some)
+                .map_err(|error| Failure::Usage(format!("{}: cannot be read: {error}", path.display()))),
+        };
+        Ok(ClientSecurity {
+            authorities: read(&self.tls_ca)?,
+            identity: read(&self.client_cert)?.zip(read(&self.client_key)?),
+            token: read(&self.token_file)?.map(|token| token.trim().to_owned()),
+        })
+    }
 }
 
 /// Settings of a score or a ranking. What is left out is the server's default.

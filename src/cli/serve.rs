@@ -4,12 +4,16 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, session};
-use crate::config::{LimitArgs, ServeConfig, SourceArgs, UploadArgs};
+use crate::{
+    config::{LimitArgs, SecurityArgs, SecurityConfig, ServeConfig, SourceArgs, UploadArgs},
+    transport::security::Security,
+};
 
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
@@ -19,18 +23,32 @@ pub struct ServeArgs {
     /// Folder to keep jobs in, made where there is none; without it the server takes none
     #[arg(long, value_name = "DIR", env = "TRANSFERSCORE_JOBS")]
     jobs: Option<PathBuf>,
+    /// File of settings, TOML: keys are the names of these flags; flags and environment come before it
+    #[arg(long, value_name = "FILE", env = "TRANSFERSCORE_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Check the settings and everything they name, print them as a file of settings, and end
+    #[arg(long)]
+    check_config: bool,
     #[command(flatten)]
     sources: SourceArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     uploads: UploadArgs,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
-/// Serves until SIGTERM or ctrl-c; a second signal ends the process at once.
+/// Serves until SIGTERM or ctrl-c; a second signal ends the process at once. SIGHUP has certificates and tokens read again.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let security = SecurityConfig::new(args.security)?;
     let config = ServeConfig::new(args.sources, args.limits, args.listen)?.with_uploads(args.uploads)?;
-    let config = ServeConfig { jobs: args.jobs, ..config };
+    let config = ServeConfig { jobs: args.jobs, security, ..config };
+    if args.check_config {
+        session::check(&config).await?;
+        write!(io::stdout().lock(), "{}", config.to_toml())?;
+        return Ok(());
+    }
     tracing::info!(
         models = ?config.models,
         datasets = ?config.datasets,
@@ -44,6 +62,10 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     // From here on a signal ends the server in order, also while it starts.
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = session::start(&config).await?;
+    tokio::spawn(reload_on_signal(signal(SignalKind::hangup())?, server.security()));
+    if config.security.tokens.is_some() && config.security.tls.is_none() && !config.listen.ip().is_loopback() {
+        tracing::warn!("tokens travel unencrypted; give --tls-cert and --tls-key, or have a proxy speak TLS");
+    }
     server.ready().await;
     announce(server.address())?;
     server
@@ -57,6 +79,13 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         })
         .await?;
     Ok(())
+}
+
+async fn reload_on_signal(mut hangup: Signal, security: Arc<Security>) {
+    while hangup.recv().await.is_some() {
+        let security = Arc::clone(&security);
+        let _panicked = tokio::task::spawn_blocking(move || security.reload_and_tell()).await;
+    }
 }
 
 async fn next((terminate, interrupt): &mut (Signal, Signal)) {

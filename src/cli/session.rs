@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::{Failure, options::ClientArgs};
+use super::{Failure, jobs, options::ClientArgs};
 use crate::{
     config::{LimitArgs, ServeConfig},
     jobs::Jobs,
@@ -19,6 +19,7 @@ use crate::{
     scoring::{Scorer, ScorerConfig},
     transport::{
         client::Client,
+        security::Security,
         server::{Server, ServerError, ServerSettings},
     },
 };
@@ -41,7 +42,8 @@ impl Session {
     /// When the server cannot be reached, or the configuration is wrong.
     pub async fn open(args: ClientArgs) -> Result<Self, Failure> {
         if let Some(address) = &args.server {
-            return Ok(Session { client: Client::connect(address).await?, embedded: None });
+            let client = Client::connect_with(address, &args.connection.security()?).await?;
+            return Ok(Session { client, embedded: None });
         }
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = start(&ServeConfig::new(args.sources, LimitArgs::embedded(), listen)?).await?;
@@ -69,6 +71,16 @@ impl Session {
     }
 }
 
+/// Opens everything that a server opens but its port and its jobs.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub async fn check(config: &ServeConfig) -> Result<(), Failure> {
+    let config = config.clone();
+    let checked = tokio::task::spawn_blocking(move || open(&config).map(drop));
+    checked.await.map_err(|error| Failure::Work(format!("cannot check: {error}")))?
+}
+
 /// Opens models, datasets and the runtime, then the port.
 ///
 /// # Errors
@@ -77,12 +89,26 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
     let settings = ServerSettings {
         listen: config.listen,
         concurrent_requests: config.concurrent_requests,
-        queued_requests: limits::QUEUED_REQUESTS,
+        queued_requests: config.queued_requests,
         upload_stall: Duration::from_secs(limits::STALL_SECONDS),
-        drain: Duration::from_secs(limits::DRAIN_SECONDS),
+        drain: Duration::from_secs(config.drain_seconds),
     };
-    let library = config.onnxruntime.clone();
-    let threads = config.threads;
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let (scorer, security) = open(&config)?;
+        let jobs = config.jobs.map(|folder| Jobs::open(&folder).map(Arc::new)).transpose().map_err(Failure::usage)?;
+        Ok::<_, Failure>((scorer, jobs, security))
+    });
+    let (scorer, jobs, security) = opened.await.map_err(|error| Failure::Work(format!("cannot start: {error}")))??;
+    let server = Server::bind(settings, Arc::new(scorer)).await?.with_jobs(jobs).with_security(security);
+    Ok(server.with_reports(|job| {
+        let page = jobs::report(job).map_err(|failure| failure.to_string())?;
+        page.map(|page| page.html()).transpose().map_err(|error| error.to_string())
+    }))
+}
+
+/// Opens the runtime, models, datasets, certificates and tokens. Blocks.
+fn open(config: &ServeConfig) -> Result<(Scorer, Arc<Security>), Failure> {
     let scorer_config = ScorerConfig {
         models: config.models.clone(),
         datasets: config.datasets.clone(),
@@ -90,15 +116,10 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
         batch_size: config.batch_size,
         sample_limit: config.sample_limit,
         request_bytes: config.request_bytes,
-        group_bytes: crate::limits::GROUP_BYTES,
+        group_bytes: limits::GROUP_BYTES,
     };
-    let jobs = config.jobs.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let runtime = Runtime::load(&library, threads)?;
-        let scorer = Scorer::open(scorer_config, runtime).map_err(Failure::usage)?;
-        let jobs = jobs.map(|folder| Jobs::open(&folder).map(Arc::new)).transpose().map_err(Failure::usage)?;
-        Ok::<_, Failure>((scorer, jobs))
-    });
-    let (scorer, jobs) = opened.await.map_err(|error| Failure::Work(format!("cannot start: {error}")))??;
-    Ok(Server::bind(settings, Arc::new(scorer)).await?.with_jobs(jobs))
+    let security = Security::open(config.security.clone()).map_err(Failure::usage)?;
+    let runtime = Runtime::load(&config.onnxruntime, config.threads)?;
+    let scorer = Scorer::open(scorer_config, runtime).map_err(Failure::usage)?;
+    Ok((scorer, security))
 }

@@ -104,8 +104,8 @@ impl DatasetStore {
         Ok(DatasetStore {
             shelf,
             uses: Uses::default(),
-            found: VersionCache::new(limits::DATASET_CACHE_BYTES),
-            decoded: VersionCache::new(limits::DECODED_CACHE_BYTES),
+            found: VersionCache::new("datasets", limits::DATASET_CACHE_BYTES),
+            decoded: VersionCache::new("decoded", limits::DECODED_CACHE_BYTES),
             generation: AtomicU64::new(0),
         })
     }

@@ -151,6 +151,11 @@ impl Jobs {
         Ok(self.as_it_is(job))
     }
 
+    /// Jobs that are not over.
+    pub fn n_open(&self) -> usize {
+        lock(&self.open).len()
+    }
+
     /// Tells all work to stop; it goes on with the next process.
     pub fn interrupt(&self) {
         lock(&self.open).values().for_each(|job| job.cancel.cancel());

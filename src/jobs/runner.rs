@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Reason, Result, panic_text},
     limits,
     scoring::{Units, types::Progress},
+    telemetry::metrics,
 };
 
 /// What jobs compute.
@@ -88,7 +89,7 @@ impl Jobs {
         let number = job.number;
         let mut open = lock(&self.open);
         let is_cancelled = || matches!(self.store.job(number), Ok(Some(job)) if job.is_cancel_requested);
-        let ending = match outcome {
+        let mut ending = match outcome {
             Ok(Outcome { result, models }) => Ending::Succeeded { result, models },
             Err(error) if error.reason == Reason::Cancelled && is_cancelled() => Ending::Cancelled,
             Err(error) if error.reason == Reason::Cancelled => Ending::Interrupted,
@@ -101,12 +102,13 @@ impl Jobs {
         if let (Err(cause), Ending::Succeeded { .. }) = (&written, &ending) {
             // A result that does not fit is a failure, and that may fit.
             tracing::error!(job = %number, %cause, "a job's result cannot be kept");
-            let failed = Ending::Failed(Error::new(
+            ending = Ending::Failed(Error::new(
                 Reason::JobStoreFull,
                 "the result could not be kept; the operator makes room on the disk of --jobs",
             ));
-            written = self.store.end(number, &failed, SystemTime::now());
+            written = self.store.end(number, &ending, SystemTime::now());
         }
+        metrics::JOBS_ENDED.add(&[ending.name()], 1);
         match (written, ending) {
             (Ok(sequence), Ending::Interrupted) => {
                 tracing::info!(job = %number, "a job is broken off and goes on when the server is back");

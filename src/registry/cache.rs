@@ -8,9 +8,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::telemetry::metrics;
+
 /// Values by name, each with the mark of the version that it was loaded from.
 #[derive(Debug)]
 pub struct VersionCache<M, T> {
+    /// What metrics call it.
+    name: &'static str,
     limit: u64,
     state: Mutex<State<M, T>>,
 }
@@ -32,13 +36,20 @@ struct Entry<M, T> {
 }
 
 impl<M: PartialEq, T> VersionCache<M, T> {
-    /// A cache of at most `limit` bytes.
-    pub fn new(limit: u64) -> Self {
-        VersionCache { limit, state: Mutex::new(State { entries: HashMap::new(), bytes: 0, clock: 0 }) }
+    /// A cache of at most `limit` bytes; `name` is what metrics call it.
+    pub fn new(name: &'static str, limit: u64) -> Self {
+        VersionCache { name, limit, state: Mutex::new(State { entries: HashMap::new(), bytes: 0, clock: 0 }) }
     }
 
     /// The value of this very version.
     pub fn get(&self, name: &str, mark: &M) -> Option<Arc<T>> {
+        let found = self.find(name, mark);
+        let counted = if found.is_some() { metrics::CACHE_HITS } else { metrics::CACHE_MISSES };
+        counted.add(&[self.name], 1);
+        found
+    }
+
+    fn find(&self, name: &str, mark: &M) -> Option<Arc<T>> {
         let mut state = self.lock();
         state.clock += 1;
         let now = state.clock;
@@ -52,6 +63,7 @@ impl<M: PartialEq, T> VersionCache<M, T> {
         let mut state = self.lock();
         state.forget(name);
         if bytes > self.limit {
+            self.tell(&state);
             return;
         }
         while state.bytes > self.limit - bytes {
@@ -65,6 +77,7 @@ impl<M: PartialEq, T> VersionCache<M, T> {
         state.bytes += bytes;
         let entry = Entry { mark, value: Arc::clone(value), bytes, used: state.clock };
         state.entries.insert(name.to_owned(), entry);
+        self.tell(&state);
     }
 
     /// Drops a name that is gone.
@@ -74,7 +87,14 @@ impl<M: PartialEq, T> VersionCache<M, T> {
 
     /// Drops a name and gives what was kept under it.
     pub fn take(&self, name: &str) -> Option<Arc<T>> {
-        self.lock().forget(name)
+        let mut state = self.lock();
+        let kept = state.forget(name);
+        self.tell(&state);
+        kept
+    }
+
+    fn tell(&self, state: &State<M, T>) {
+        metrics::CACHE_BYTES.set(&[self.name], state.bytes as f64);
     }
 
     /// Bytes kept now.

@@ -107,7 +107,8 @@ impl Registry {
     pub fn open(folders: &[PathBuf]) -> Result<Registry, RegistryError> {
         let placements = vec![Placement::InFolder("model.onnx"), Placement::Bare("onnx")];
         let shelf = Shelf::open("model", placements, folders)?;
-        Ok(Registry { shelf, uses: Uses::default(), snapshots: VersionCache::new(limits::MODEL_CACHE_BYTES) })
+        let snapshots = VersionCache::new("models", limits::MODEL_CACHE_BYTES);
+        Ok(Registry { shelf, uses: Uses::default(), snapshots })
     }
 
     /// Makes one of the folders take uploads.

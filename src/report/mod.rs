@@ -22,6 +22,7 @@ mod ranking;
 mod recommendation;
 mod repeat;
 mod scatter;
+mod server;
 mod svg;
 mod text;
 mod transfers;
@@ -38,6 +39,7 @@ pub use published::{PublishedReport, PublishedRow, published_section};
 pub use ranking::{RankingReport, ReportedModel, ReportedSource, ranking_page, ranking_sections};
 pub use recommendation::{RecommendedPlace, ReportedRecommendation, recommendation_sentence};
 pub use repeat::{Ingredient, Repeat, ReportedRequest};
+pub use server::{ListedDataset, ListedJob, ListedModel, ServerReport, server_page};
 pub use text::{caveats as caveats_section, finding as finding_section};
 pub use transfers::{TransfersReport, transfers_section};
 

@@ -12,6 +12,7 @@ use super::{
     one_line,
     value::{self, Feed, Value},
 };
+use crate::telemetry::metrics;
 
 /// An input or output of a graph, as ONNX Runtime sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Executable {
     model: Bytes,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
-    idle: Mutex<Vec<Session>>,
+    idle: Mutex<Vec<OpenSession>>,
 }
 
 impl Executable {
@@ -37,8 +38,8 @@ impl Executable {
             name: outlet.name().to_owned(),
             shape: outlet.dtype().tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default(),
         };
-        let inputs = first.inputs().iter().map(spec).collect();
-        let outputs = first.outputs().iter().map(spec).collect();
+        let inputs = first.session.inputs().iter().map(spec).collect();
+        let outputs = first.session.outputs().iter().map(spec).collect();
         Ok(Executable { runtime, model, inputs, outputs, idle: Mutex::new(vec![first]) })
     }
 
@@ -96,12 +97,12 @@ impl Executable {
         work: impl FnOnce(&mut Session) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut session = self.take()?;
-        let result = work(&mut session);
+        let result = work(&mut session.session);
         self.lock().push(session);
         result
     }
 
-    fn take(&self) -> Result<Session, RuntimeError> {
+    fn take(&self) -> Result<OpenSession, RuntimeError> {
         let idle = self.lock().pop();
         match idle {
             Some(session) => Ok(session),
@@ -109,14 +110,26 @@ impl Executable {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<OpenSession>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn open(runtime: &Runtime, model: &[u8]) -> Result<Session, RuntimeError> {
+/// A session, counted as long as it is open.
+struct OpenSession {
+    session: Session,
+    provider: &'static str,
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        metrics::SESSIONS.shift(&[self.provider], -1.0);
+    }
+}
+
+fn open(runtime: &Runtime, model: &[u8]) -> Result<OpenSession, RuntimeError> {
     let refused = |cause: &dyn std::fmt::Display| RuntimeError::Model(one_line(cause));
-    Session::builder(&runtime.environment)
+    let session = Session::builder(&runtime.environment)
         .map_err(|cause| refused(&cause))?
         .with_intra_threads(1)
         .map_err(|cause| refused(&cause))?
@@ -125,5 +138,9 @@ fn open(runtime: &Runtime, model: &[u8]) -> Result<Session, RuntimeError> {
         .with_optimization_level(GraphOptimizationLevel::All)
         .map_err(|cause| refused(&cause))?
         .commit_from_memory(model)
-        .map_err(|cause| refused(&cause))
+        .map_err(|cause| refused(&cause))?;
+    let provider = runtime.provider();
+    metrics::SESSIONS.shift(&[provider], 1.0);
+    metrics::SESSIONS_OPENED.add(&[provider], 1);
+    Ok(OpenSession { session, provider })
 }

@@ -25,6 +25,7 @@ use crate::{
         units::{self, Units},
     },
     stats::{GroupAgreement, Resamples, cophenetic_correlation, flat_groups, group_agreement, ward},
+    telemetry::{Stage, timed},
 };
 
 /// Groups that a clustering is cut into where the request names neither a number nor groups.
@@ -139,7 +140,7 @@ impl Comparison {
             let name = format!("samples, part {} of {n_groups}", number + 1);
             units::keep(units, &key, &name, unit)?;
         }
-        self.matrices(&records, &readings)
+        timed(Stage::Statistics, || self.matrices(&records, &readings))
     }
 
     /// Attacks all models on a group of samples, then reads every one under every other's attack.
@@ -153,13 +154,15 @@ impl Comparison {
     ) -> Result<()> {
         let mut groups = Vec::with_capacity(records.len());
         for (network, record) in self.networks.iter().zip(records) {
-            groups.push(passes::reference_group(setting, network, samples.to_vec(), number, record)?);
+            let own = || passes::reference_group(setting, network, samples.to_vec(), number, record);
+            groups.push(timed(Stage::OwnPasses, own)?);
         }
         for (attacked, (group, exchanges)) in groups.iter().zip(readings).enumerate() {
             for (read, (network, exchange)) in self.networks.iter().zip(exchanges.iter_mut()).enumerate() {
                 if let (true, Some(of_network)) = (read != attacked, groups.get(read)) {
                     let exchange = std::slice::from_mut(exchange);
-                    passes::read_on(setting, network, of_network, &group.perturbations, exchange)?;
+                    let read = || passes::read_on(setting, network, of_network, &group.perturbations, exchange);
+                    timed(Stage::JointPasses, read)?;
                 }
             }
         }

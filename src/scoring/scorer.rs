@@ -27,6 +27,7 @@ use crate::{
         uploads::{self, Intakes},
     },
     stats::Resamples,
+    telemetry::{Stage, timed},
 };
 
 /// What a scorer may use.
@@ -79,8 +80,8 @@ impl Scorer {
         let datasets = DatasetStore::open(&config.datasets)?;
         let intakes =
             config.uploads.as_ref().map(|uploads| Intakes::open(uploads, &registry, &datasets)).transpose()?;
-        let networks = VersionCache::new(limits::NETWORK_CACHE_BYTES);
-        let answers = VersionCache::new(limits::ANSWER_CACHE_BYTES);
+        let networks = VersionCache::new("networks", limits::NETWORK_CACHE_BYTES);
+        let answers = VersionCache::new("answers", limits::ANSWER_CACHE_BYTES);
         Ok(Scorer { config, runtime, registry, datasets, intakes, networks, answers })
     }
 
@@ -125,6 +126,16 @@ impl Scorer {
 
     /// The samples of a request, at least the `fewest`, and how many were left out and why.
     fn probe(
+        &self,
+        probe: &Probe,
+        max_samples: usize,
+        fewest: usize,
+        seed: u64,
+    ) -> Result<(Dataset, Vec<DroppedSamples>)> {
+        timed(Stage::Samples, || self.drawn(probe, max_samples, fewest, seed))
+    }
+
+    fn drawn(
         &self,
         probe: &Probe,
         max_samples: usize,
@@ -214,7 +225,8 @@ impl Scorer {
         if let Some(network) = self.networks.get(name, &mark) {
             return Ok(network);
         }
-        let network = Arc::new(Network::build(&self.runtime, snapshot, shape, feature_tensor)?);
+        let build = || Network::build(&self.runtime, snapshot, shape, feature_tensor);
+        let network = Arc::new(timed(Stage::Compile, build)?);
         self.networks.put(name, mark, &network, snapshot.size_bytes());
         Ok(network)
     }
@@ -339,7 +351,7 @@ impl Scoring for Scorer {
         let work =
             Undertaking { plan: empirical, pooling, probe, sources, evaluated, seed, batch_size, with_clean_samples };
         work.check()?;
-        let radii = work.run(&self.runtime, on_event, cancel)?;
+        let radii = timed(Stage::Attack, || work.run(&self.runtime, on_event, cancel))?;
         let references = |networks: &[Arc<Network>]| networks.iter().map(|n| n.reference().clone()).collect();
         Ok(AdversarialSummary {
             radii,
@@ -370,7 +382,8 @@ impl Scoring for Scorer {
         let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
             .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
         let work = Refinement { plan: &plan, probe: &probe, network: &network, resamples: &resamples };
-        let (scores, onnx, manifest) = work.run(&self.runtime, &snapshot, on_progress, cancel)?;
+        let tuned = timed(Stage::FineTune, || work.run(&self.runtime, &snapshot, on_progress, cancel));
+        let (scores, onnx, manifest) = tuned?;
         Ok(FineTuned {
             scores,
             onnx,

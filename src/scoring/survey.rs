@@ -22,6 +22,7 @@ use crate::{
         units::{self, Units},
     },
     stats::Resamples,
+    telemetry::{Stage, timed},
 };
 
 /// The parts of the work, checked.
@@ -170,15 +171,19 @@ impl Survey {
             let mut record = OwnRecord::default();
             let mut meetings: Vec<Meeting> = batch.iter().map(|_| Meeting::default()).collect();
             for (number, samples) in groups.iter().enumerate() {
-                let group = passes::reference_group(&setting, &self.reference, samples.clone(), number, &mut record)?;
+                let own = || passes::reference_group(&setting, &self.reference, samples.clone(), number, &mut record);
+                let group = timed(Stage::OwnPasses, own)?;
                 let is_last = number + 1 == groups.len();
                 for (&index, meeting) in batch.iter().zip(&mut meetings) {
                     let (Some(source), Some(key)) = (self.sources.get(index), keys.get(index)) else { continue };
                     let Some(outcome @ Outcome::Open) = outcomes.get_mut(index) else { continue };
-                    let met = passes::meet(&setting, &self.reference, &group, source, meeting);
+                    let meet = || passes::meet(&setting, &self.reference, &group, source, meeting);
+                    let met = timed(Stage::JointPasses, meet);
                     let call = self.call(&setting, runtime, &record);
                     let found = met.and_then(|()| match is_last {
-                        true => pair::score(&call, source, &std::mem::take(meeting)).map(Some),
+                        true => {
+                            timed(Stage::Statistics, || pair::score(&call, source, &std::mem::take(meeting))).map(Some)
+                        }
                         false => Ok(None),
                     });
                     match found {

@@ -5,13 +5,21 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
-use crate::error::{Error, Reason, Result};
+use crate::{
+    error::{Error, Reason, Result},
+    telemetry::metrics,
+};
 
 /// A gate with so many at work and so many waiting, first come first served.
 #[derive(Clone, Debug)]
 pub struct Admission {
+    /// What metrics call it.
+    name: &'static str,
     running: Arc<Semaphore>,
     places: Arc<Semaphore>,
     concurrent: usize,
@@ -26,9 +34,10 @@ pub struct Permit {
 }
 
 impl Admission {
-    /// A gate for `concurrent` at work and `queued` waiting.
-    pub fn new(concurrent: usize, queued: usize) -> Self {
+    /// A gate for `concurrent` at work and `queued` waiting; `name` is what metrics call it.
+    pub fn new(name: &'static str, concurrent: usize, queued: usize) -> Self {
         Admission {
+            name,
             running: Arc::new(Semaphore::new(concurrent)),
             places: Arc::new(Semaphore::new(concurrent + queued)),
             concurrent,
@@ -41,9 +50,11 @@ impl Admission {
     /// # Errors
     /// [`Reason::ServerBusy`] at once when the queue is full.
     pub async fn enter(&self) -> Result<Permit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.full())?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| self.full())?;
-        Ok(Permit { _running: running, _place: place })
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            metrics::ADMISSION_REFUSED.add(&[self.name], 1);
+            self.full()
+        })?;
+        self.run(place).await
     }
 
     /// Waits for a turn, and before that for a place in the queue: for work that no client waits for.
@@ -52,8 +63,21 @@ impl Admission {
     /// None while the server runs.
     pub async fn enter_when_possible(&self) -> Result<Permit> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.full())?;
+        self.run(place).await
+    }
+
+    async fn run(&self, place: OwnedSemaphorePermit) -> Result<Permit> {
+        let since = Instant::now();
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| self.full())?;
+        metrics::ADMISSION_WAIT_SECONDS.record(&[self.name], since.elapsed());
         Ok(Permit { _running: running, _place: place })
+    }
+
+    /// Sets the metrics to how busy the gate is now.
+    pub fn tell(&self) {
+        let running = self.concurrent.saturating_sub(self.running.available_permits());
+        metrics::ADMISSION_RUNNING.set(&[self.name], running as f64);
+        metrics::ADMISSION_WAITING.set(&[self.name], self.in_progress().saturating_sub(running) as f64);
     }
 
     /// Calls at work or waiting.

@@ -76,9 +76,9 @@ impl Calls {
         Calls {
             scoring,
             computing,
-            lookups: Admission::new(limits::CONCURRENT_LOOKUPS, limits::QUEUED_LOOKUPS),
+            lookups: Admission::new("look_up", limits::CONCURRENT_LOOKUPS, limits::QUEUED_LOOKUPS),
             draining: CancellationToken::new(),
-            uploads: Admission::new(limits::CONCURRENT_UPLOADS, 0),
+            uploads: Admission::new("upload", limits::CONCURRENT_UPLOADS, 0),
             upload_stall,
             stop: CancellationToken::new(),
         }

@@ -6,8 +6,11 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{
     Request, Status, Streaming,
-    transport::{Channel, Endpoint},
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use crate::transport::proto::{
@@ -31,6 +34,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum ClientError {
     #[error("{0} is not an address; give HOST:PORT")]
     Address(String),
+    #[error("{0}; give files in PEM format")]
+    Tls(String),
+    #[error("the token has characters that no token has; give a file with the token alone")]
+    Token,
     #[error("cannot reach {address}: {cause}; is the server running there?")]
     Unreachable { address: String, cause: String },
     /// The server refused or failed; `context` names its reason and the request's field at fault.
@@ -40,10 +47,36 @@ pub enum ClientError {
     Incomplete,
 }
 
+/// How to speak with a server: as little as it asks for.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSecurity {
+    /// Authorities that may vouch for the server, PEM; `None` means the system's, where the address begins with `https://`.
+    pub authorities: Option<String>,
+    /// A certificate to show, with its key, PEM.
+    pub identity: Option<(String, String)>,
+    /// A token to call with.
+    pub token: Option<String>,
+}
+
 /// A connection to a server.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    channel: Connection,
+}
+
+type Connection = InterceptedService<Channel, Bearer>;
+
+/// Puts the token into every call.
+#[derive(Clone)]
+struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Client {
@@ -52,14 +85,29 @@ impl Client {
     /// # Errors
     /// When that is no address, or nobody listens there.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let endpoint = Endpoint::from_shared(uri).map_err(|_| ClientError::Address(address.to_owned()))?;
+        Client::connect_with(address, &ClientSecurity::default()).await
+    }
+
+    /// The same with TLS, where authorities or an identity are given or the address begins with `https://`, and with a token.
+    ///
+    /// # Errors
+    /// Also certificates or a token that cannot be used.
+    pub async fn connect_with(address: &str, security: &ClientSecurity) -> Result<Self, ClientError> {
+        let has_tls = address.starts_with("https://") || security.authorities.is_some() || security.identity.is_some();
+        let scheme = if has_tls { "https" } else { "http" };
+        let uri = if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") };
+        let mut endpoint = Endpoint::from_shared(uri).map_err(|_| ClientError::Address(address.to_owned()))?;
+        if has_tls {
+            endpoint = endpoint.tls_config(tls(security)).map_err(|error| ClientError::Tls(innermost(&error)))?;
+        }
+        let bearer = security.token.as_ref().map(|token| format!("Bearer {token}").parse());
+        let bearer = Bearer(bearer.transpose().map_err(|_| ClientError::Token)?);
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .connect()
             .await
             .map_err(|error| ClientError::Unreachable { address: address.to_owned(), cause: innermost(&error) })?;
-        Ok(Client { channel })
+        Ok(Client { channel: InterceptedService::new(channel, bearer) })
     }
 
     /// Scores one pair.
@@ -181,20 +229,27 @@ impl Client {
         Ok(self.job_service().cancel_job(Request::new(request)).await?.into_inner())
     }
 
+    /// Whether the server serves; an empty service means all of them.
+    pub async fn is_serving(&self, service: &str) -> Result<bool, ClientError> {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(self.channel.clone()).check(Request::new(request)).await?.into_inner();
+        Ok(answer.status() == ServingStatus::Serving)
+    }
+
     // The server bounds what it sends; a long listing may pass tonic's default of 4 MiB.
-    fn scores(&self) -> TransferScoreServiceClient<Channel> {
+    fn scores(&self) -> TransferScoreServiceClient<Connection> {
         TransferScoreServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    fn dataset_service(&self) -> DatasetServiceClient<Channel> {
+    fn dataset_service(&self) -> DatasetServiceClient<Connection> {
         DatasetServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    fn job_service(&self) -> JobServiceClient<Channel> {
+    fn job_service(&self) -> JobServiceClient<Connection> {
         JobServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 
-    fn model_service(&self) -> ModelServiceClient<Channel> {
+    fn model_service(&self) -> ModelServiceClient<Connection> {
         ModelServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }
 }
@@ -266,6 +321,17 @@ impl From<Status> for ClientError {
             (None, _) => format!(" ({:?})", status.code()),
         };
         ClientError::Refused { message: status.message().to_owned(), context }
+    }
+}
+
+fn tls(security: &ClientSecurity) -> ClientTlsConfig {
+    let config = match &security.authorities {
+        None => ClientTlsConfig::new().with_native_roots(),
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+    };
+    match &security.identity {
+        None => config,
+        Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
     }
 }
 

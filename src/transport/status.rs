@@ -48,6 +48,8 @@ fn code(kind: Kind) -> Code {
         Kind::Cancelled => Code::Cancelled,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::Unavailable => Code::Unavailable,
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::PermissionDenied => Code::PermissionDenied,
         Kind::Internal => Code::Internal,
     }
 }

@@ -14,6 +14,8 @@ fn status(kind: Kind) -> &'static str {
         Kind::Cancelled => "CANCELLED",
         Kind::DeadlineExceeded => "DEADLINE_EXCEEDED",
         Kind::Unavailable => "UNAVAILABLE",
+        Kind::Unauthenticated => "UNAUTHENTICATED",
+        Kind::PermissionDenied => "PERMISSION_DENIED",
         Kind::Internal => "INTERNAL",
     }
 }

@@ -98,7 +98,17 @@ fn assert_none(found: Vec<String>) {
 
 #[test]
 fn only_the_transport_names_tonic() {
-    let words = ["tonic", "tonic_health", "tonic_prost", "tonic_reflection", "tonic_types", "tower", "tower_http"];
+    let words = [
+        "tonic",
+        "tonic_health",
+        "tonic_prost",
+        "tonic_reflection",
+        "tonic_types",
+        "tonic_web",
+        "tower",
+        "tower_http",
+        "tokio_rustls",
+    ];
     assert_none(trespasses(&words, |path| path.starts_with("transport/")));
 }
 
@@ -111,6 +121,12 @@ fn only_the_transport_and_the_command_line_name_generated_messages() {
 #[test]
 fn only_the_store_of_jobs_names_sqlite() {
     assert_none(trespasses(&["rusqlite", "libsqlite3_sys"], |path| path.starts_with("jobs/store/")));
+}
+
+#[test]
+fn only_telemetry_names_what_collects_metrics() {
+    let words = ["metrics_exporter_prometheus", "set_global_recorder", "tracing_subscriber"];
+    assert_none(trespasses(&words, |path| path.starts_with("telemetry/")));
 }
 
 #[test]
@@ -159,7 +175,7 @@ fn nobody_draws_from_a_global_random_source() {
 #[test]
 fn only_configuration_and_command_line_read_the_environment() {
     let words = ["env::var", "env::var_os", "env::vars", "current_dir", "current_exe", "env::args"];
-    assert_none(trespasses(&words, |path| path == "config.rs" || path.starts_with("cli/")));
+    assert_none(trespasses(&words, |path| path.starts_with("config/") || path.starts_with("cli/")));
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn a_bad_manifest_names_file_key_and_mend() {
 
 #[test]
 fn the_cache_forgets_the_least_recently_used_and_stays_within_its_bound() {
-    let cache: VersionCache<u32, &str> = VersionCache::new(10);
+    let cache: VersionCache<u32, &str> = VersionCache::new("tested", 10);
     let value = |text: &'static str| Arc::new(text);
     cache.put("a", 1, &value("a"), 4);
     cache.put("b", 1, &value("b"), 4);

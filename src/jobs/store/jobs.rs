@@ -49,6 +49,18 @@ pub enum Ending {
     Interrupted,
 }
 
+impl Ending {
+    /// What metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Ending::Succeeded { .. } => "succeeded",
+            Ending::Failed(_) => "failed",
+            Ending::Cancelled => "cancelled",
+            Ending::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl Store {
     /// Creates a job, unless its request id is known or `most` jobs wait.
     ///

@@ -1,7 +1,10 @@
-//! Settings: raw arguments (flags over environment over defaults) and the validated configuration made of them.
+//! Settings: raw arguments (flags over environment over a file over defaults) and the validated configuration made of them.
 //!
 //! Everything is checked here, before a port is bound or a model read. ONNX Runtime is only looked for; loading it and
 //! checking its version is the runtime's.
+
+pub mod file;
+mod security;
 
 use std::{
     env,
@@ -10,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use self::security::{SecurityArgs, SecurityConfig, TlsConfig};
 use crate::limits;
 
 /// The version of ONNX Runtime that is looked for; the one that [`crate::runtime`] is made for.
@@ -63,6 +67,12 @@ pub struct LimitArgs {
         default_value_t = limits::CONCURRENT_REQUESTS
     )]
     pub concurrent_requests: usize,
+    /// Requests that wait for their turn; more are refused
+    #[arg(long, value_name = "N", env = "TRANSFERSCORE_QUEUED_REQUESTS", default_value_t = limits::QUEUED_REQUESTS)]
+    pub queued_requests: usize,
+    /// Seconds that calls get to finish when the server is told to stop
+    #[arg(long, value_name = "N", env = "TRANSFERSCORE_DRAIN_SECONDS", default_value_t = limits::DRAIN_SECONDS)]
+    pub drain_seconds: u64,
 }
 
 /// Raw arguments: whether clients may send models and datasets, and how much of them.
@@ -111,6 +121,8 @@ impl LimitArgs {
             sample_limit: limits::SAMPLES,
             request_memory: limits::REQUEST_BYTES >> 20,
             concurrent_requests: limits::CONCURRENT_REQUESTS,
+            queued_requests: limits::QUEUED_REQUESTS,
+            drain_seconds: limits::DRAIN_SECONDS,
         }
     }
 }
@@ -136,10 +148,16 @@ pub struct ServeConfig {
     pub concurrent_requests: usize,
     /// `None`: uploads are refused.
     pub uploads: Option<UploadConfig>,
+    /// Requests that wait for their turn.
+    pub queued_requests: usize,
+    /// Seconds that calls get to finish when the server stops.
+    pub drain_seconds: u64,
     /// ONNX Runtime's library.
     pub onnxruntime: PathBuf,
     /// Folder that jobs are kept in; `None` for a server that keeps none.
     pub jobs: Option<PathBuf>,
+    /// Who may connect and call.
+    pub security: SecurityConfig,
 }
 
 /// What is wrong with the settings.
@@ -149,6 +167,16 @@ pub enum ConfigError {
     NotAFolder { flag: &'static str, path: PathBuf },
     #[error("{flag} is {value}; give {allowed}")]
     OutOfRange { flag: &'static str, value: u64, allowed: String },
+    #[error("{flag} takes {missing} too; give both")]
+    Missing { flag: &'static str, missing: &'static str },
+    #[error(
+        "--web-origin {origin}: not the origin of a web page; give one such as https://example.org, without a path"
+    )]
+    NotAnOrigin { origin: String },
+    #[error("{}: {cause}", path.display())]
+    File { path: PathBuf, cause: String },
+    #[error("{}: there is no setting {key}; those there are: {known}", path.display())]
+    UnknownSetting { path: PathBuf, key: String, known: String },
     #[error("ONNX Runtime {ONNXRUNTIME_VERSION} not found; run \"make setup\" or pass --onnxruntime PATH")]
     RuntimeNotFound,
     #[error("{origin} {}: no ONNX Runtime library there; give the path of libonnxruntime.so, or of its folder", path.display())]
@@ -176,6 +204,8 @@ impl ServeConfig {
             1,
             limits::MAX_CONCURRENT_REQUESTS as u64,
         )?;
+        within("--queued-requests", limits_of.queued_requests as u64, 0, limits::MAX_QUEUED_REQUESTS as u64)?;
+        within("--drain-seconds", limits_of.drain_seconds, 0, limits::MAX_DRAIN_SECONDS)?;
         Ok(ServeConfig {
             onnxruntime: RuntimeSearch::from_environment(sources.onnxruntime).find()?,
             models: sources.models,
@@ -186,8 +216,11 @@ impl ServeConfig {
             sample_limit: limits_of.sample_limit,
             request_bytes: limits_of.request_memory << 20,
             concurrent_requests: limits_of.concurrent_requests,
+            queued_requests: limits_of.queued_requests,
+            drain_seconds: limits_of.drain_seconds,
             jobs: None,
             uploads: None,
+            security: SecurityConfig::default(),
         })
     }
 
@@ -208,6 +241,50 @@ impl ServeConfig {
             space_bytes: uploads.upload_space << 20,
         });
         Ok(self)
+    }
+
+    /// The settings as a file of settings has them.
+    pub fn to_toml(&self) -> String {
+        let text = |path: &Path| toml::Value::from(path.display().to_string());
+        let texts = |paths: &[PathBuf]| toml::Value::from(paths.iter().map(|path| text(path)).collect::<Vec<_>>());
+        let number = |number: u64| toml::Value::from(i64::try_from(number).unwrap_or(i64::MAX));
+        let mut table = toml::Table::new();
+        let mut set = |key: &str, value: toml::Value| drop(table.insert(key.to_owned(), value));
+        set("models", texts(&self.models));
+        set("datasets", texts(&self.datasets));
+        set("listen", self.listen.to_string().into());
+        set("onnxruntime", text(&self.onnxruntime));
+        set("threads", number(self.threads as u64));
+        set("batch-size", number(self.batch_size as u64));
+        set("sample-limit", number(self.sample_limit as u64));
+        set("request-memory", number(self.request_bytes >> 20));
+        set("concurrent-requests", number(self.concurrent_requests as u64));
+        set("queued-requests", number(self.queued_requests as u64));
+        set("drain-seconds", number(self.drain_seconds));
+        if let Some(uploads) = &self.uploads {
+            set("allow-uploads", true.into());
+            set("upload-limit", number(uploads.file_bytes >> 20));
+            set("upload-space", number(uploads.space_bytes >> 20));
+        }
+        let tls = self.security.tls.as_ref();
+        let files = [
+            ("jobs", self.jobs.as_ref()),
+            ("tls-cert", tls.map(|tls| &tls.certificate)),
+            ("tls-key", tls.map(|tls| &tls.key)),
+            ("tls-client-ca", tls.and_then(|tls| tls.client_ca.as_ref())),
+            ("tokens", self.security.tokens.as_ref()),
+            ("upload-models", self.uploads.as_ref().map(|uploads| &uploads.models)),
+            ("upload-datasets", self.uploads.as_ref().map(|uploads| &uploads.datasets)),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path {
+                set(key, text(path));
+            }
+        }
+        if !self.security.web_origins.is_empty() {
+            set("web-origin", self.security.web_origins.clone().into());
+        }
+        table.to_string()
     }
 }
 

@@ -1,8 +1,14 @@
-//! Logs: structured, on standard error, so that standard output stays the command's own.
+//! What a process tells of itself: logs here, on standard error, so that standard output stays the command's own; numbers
+//! in [`metrics`], time by stage in [`stage`].
+
+pub mod metrics;
+mod stage;
 
 use std::io;
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+pub use stage::{Stage, timed};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
