@@ -19,7 +19,8 @@ FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --no-create-home --shell /usr/sbin/nologin transferscore
+    && useradd --system --no-create-home --shell /usr/sbin/nologin transferscore \
+    && install --directory --owner transferscore /var/lib/transferscore
 # The server looks for ONNX Runtime beside itself.
 COPY --from=build /build/target/release/transferscore /opt/transferscore/
 COPY --from=build /build/.onnxruntime/ /opt/transferscore/
@@ -28,5 +29,8 @@ COPY models /srv/models
 USER transferscore
 EXPOSE 50051
 STOPSIGNAL SIGTERM
+# Where the server speaks TLS, set TRANSFERSCORE_SERVER and TRANSFERSCORE_TLS_CA for it.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["/opt/transferscore/transferscore", "health"]
 ENTRYPOINT ["/opt/transferscore/transferscore", "serve", "--listen", "0.0.0.0:50051"]
 CMD ["--models", "/srv/models", "--datasets", "/srv/models/datasets"]

@@ -10,6 +10,7 @@ mod gradient;
 mod jobs;
 mod layers;
 mod mathematics;
+mod operation;
 mod registry;
 mod report;
 mod runtime;

@@ -41,7 +41,7 @@ window.addEventListener("message", event => {{ document.getElementById("found").
 }
 
 /// Chromium's program; none, with a line that says so, where it is not installed.
-fn chromium() -> Option<&'static str> {
+pub fn chromium() -> Option<&'static str> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let found =
         names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success()));

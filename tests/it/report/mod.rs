@@ -7,6 +7,8 @@ mod lines;
 mod matrix;
 mod ranking;
 
+pub use browser::chromium;
+
 /// Nothing on a page is fetched, and nothing is executed.
 #[track_caller]
 fn is_self_contained(html: &str) {

@@ -23,11 +23,14 @@ use transferscore::{
     jobs::Jobs,
     registry::NextChunk,
     scoring::{Scoring, Units, types::*},
-    transport::server::{Gauges, Server, ServerError, ServerSettings},
+    transport::{
+        security::Security,
+        server::{Gauges, Server, ServerError, ServerSettings},
+    },
 };
 
 use super::{
-    fake_answers::{adversarial_summary, comparison, dataset, examples, model, not_found},
+    fake_answers::{adversarial_summary, affine_fit, comparison, dataset, examples, model, not_found, sides},
     fake_ranking,
     tuned::{fine_tune_scores, fine_tuned},
 };
@@ -320,21 +323,6 @@ fn directional() -> DirectionalScores {
     }
 }
 
-fn affine_fit() -> AffineFit {
-    AffineFit {
-        distance: estimate(1.0),
-        r2: estimate(0.5),
-        held_out_distance: estimate(1.1),
-        held_out_r2: estimate(0.4),
-        ridge: 0.1,
-        n_features: 3,
-    }
-}
-
-fn sides() -> TheoremCheck {
-    TheoremCheck { left: 1.0, right: 3.5 }
-}
-
 pub fn pair_scores() -> PairScores {
     let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
     let solver = SolverReport {
@@ -469,9 +457,19 @@ impl Running {
         Running::serving(Arc::new(fake), settings, Some(Arc::new(jobs))).await
     }
 
+    /// A server that lets in whom these certificates, tokens and origins let in.
+    pub async fn secured(fake: Fake, security: Arc<Security>) -> Self {
+        let fake = Arc::new(fake);
+        let server = Server::bind(settings(), Arc::clone(&fake) as Arc<dyn Scoring>).await.expect("a free port");
+        Running::around(fake, server.with_security(security))
+    }
+
     async fn serving(fake: Arc<Fake>, settings: ServerSettings, jobs: Option<Arc<Jobs>>) -> Self {
         let server = Server::bind(settings, Arc::clone(&fake) as Arc<dyn Scoring>).await.expect("a free port");
-        let server = server.with_jobs(jobs);
+        Running::around(fake, server.with_jobs(jobs))
+    }
+
+    fn around(fake: Arc<Fake>, server: Server) -> Self {
         let (address, gauges) = (server.address(), server.gauges());
         let (shutdown, wanted) = oneshot::channel();
         let served = tokio::spawn(server.serve(async {

@@ -141,3 +141,18 @@ pub fn not_found(name: &str) -> Error {
     Error::new(Reason::ModelNotFound, format!("there is no model {name}; ListModels lists those there are"))
         .at("reference_model")
 }
+
+pub fn affine_fit() -> AffineFit {
+    AffineFit {
+        distance: estimate(1.0),
+        r2: estimate(0.5),
+        held_out_distance: estimate(1.1),
+        held_out_r2: estimate(0.4),
+        ridge: 0.1,
+        n_features: 3,
+    }
+}
+
+pub fn sides() -> TheoremCheck {
+    TheoremCheck { left: 1.0, right: 3.5 }
+}
