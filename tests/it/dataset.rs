@@ -38,7 +38,7 @@ pub fn npy<T: npyz::AutoSerialize + Clone>(shape: &[u64], values: &[T]) -> Vec<u
 }
 
 /// An array whose header says anything.
-fn raw_npy(header: &str, data: &[u8]) -> Vec<u8> {
+pub fn raw_npy(header: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend_from_slice(&u16::try_from(header.len()).unwrap().to_le_bytes());
     bytes.extend_from_slice(header.as_bytes());
@@ -46,7 +46,7 @@ fn raw_npy(header: &str, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn header(descr: &str, shape: &str) -> String {
+pub fn header(descr: &str, shape: &str) -> String {
     format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
 }
 

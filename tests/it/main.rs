@@ -9,6 +9,7 @@ mod experiment;
 mod gradient;
 mod jobs;
 mod layers;
+mod malformed;
 mod mathematics;
 mod operation;
 mod registry;

@@ -92,7 +92,7 @@ fn random_bytes_are_refused() {
 }
 
 /// Models that are refused with these words.
-fn broken() -> Vec<(&'static str, Model)> {
+pub fn broken() -> Vec<(&'static str, Model)> {
     let relu = || unary("Relu", "n,4", &[]);
     let endless = relu().integers("s", &[i64::MAX, 1]);
     let with = |change: &dyn Fn(&mut Model)| {

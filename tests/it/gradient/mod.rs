@@ -11,7 +11,7 @@ mod files;
 mod forms;
 mod functions;
 mod grids;
-mod hostile;
+pub mod hostile;
 mod importing;
 pub mod model;
 mod moving;

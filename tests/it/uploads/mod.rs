@@ -89,7 +89,7 @@ fn open(folder: &Path, file_bytes: u64, space_bytes: u64) -> Result<Scorer> {
 }
 
 /// What a client says of some bytes.
-fn upload(name: &str, bytes: &[u8]) -> Upload {
+pub fn upload(name: &str, bytes: &[u8]) -> Upload {
     Upload {
         name: name.to_owned(),
         sha256: Digest::of(bytes).to_string(),
@@ -120,7 +120,7 @@ fn broken_chunks(bytes: &[u8]) -> impl FnMut() -> Result<Option<Bytes>> + Send +
     }
 }
 
-fn digits(name: &str) -> Vec<u8> {
+pub fn digits(name: &str) -> Vec<u8> {
     fs::read(repository("models").join(name).join("model.onnx")).unwrap()
 }
 
