@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients interface build demo test bench fmt lint clean
+.PHONY: help setup clients interface build demo test fuzz bench fmt lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,27 @@ demo: build ## rank the bundled models and compare tasks through a server of the
 test: setup clients ## run every test
 	$(CARGO) test --locked
 
+# Seconds for each target, and which.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FOLDER = $(or $(CARGO_TARGET_DIR),fuzz/target)
+# What libFuzzer is steered by: which edges are passed, and what is compared with what. Stable Rust can do it.
+FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: ## look for files and requests that break a parser; FUZZ_SECONDS=300, FUZZ_TARGETS="npz zip"
+	RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --locked --release --manifest-path fuzz/Cargo.toml \
+		--target $(FUZZ_HOST) --target-dir $(FUZZ_FOLDER) $(FUZZ_TARGETS:%=--bin %)
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/found/$$target fuzz/artifacts/$$target; \
+		echo "== $$target"; \
+		TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) $(FUZZ_FOLDER)/$(FUZZ_HOST)/release/$$target \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+			-artifact_prefix=fuzz/artifacts/$$target/ fuzz/found/$$target fuzz/corpus/$$target; \
+	done
+
 # What the benchmark compares with is large, so it lies outside the tree and stays there.
 BENCH_VENV ?= $(HOME)/.cache/transferscore/bench
 BENCH ?= gradient
@@ -46,4 +67,4 @@ lint: ## check the format, clippy and the documentation, warnings denied
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
 clean: ## remove what was built and fetched
-	rm -rf $(or $(CARGO_TARGET_DIR),target) .onnxruntime .venv
+	rm -rf $(or $(CARGO_TARGET_DIR),target) fuzz/target .onnxruntime .venv

@@ -75,6 +75,6 @@ impl dataset_service_server::DatasetService for DatasetService {
     }
 }
 
-fn dataset_name(name: String) -> DomainResult<String> {
+pub(super) fn dataset_name(name: String) -> DomainResult<String> {
     convert::name("name", name, "ListDatasets")
 }

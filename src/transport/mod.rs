@@ -17,12 +17,14 @@ mod measure;
 mod methods;
 mod model_service;
 mod pages;
+mod requests;
 mod score_service;
 pub mod security;
 pub mod server;
 mod status;
 mod upload;
 
+pub use requests::{REQUESTS, ReadRequest};
 pub use status::ERROR_DOMAIN;
 
 /// The generated messages and services.

@@ -108,11 +108,11 @@ impl model_service_server::ModelService for ModelService {
     }
 }
 
-fn model_name(name: String) -> DomainResult<String> {
+pub(super) fn model_name(name: String) -> DomainResult<String> {
     convert::name("name", name, "ListModels")
 }
 
-fn gradient_request(request: ExportGradientGraphRequest) -> DomainResult<GradientRequest> {
+pub(super) fn gradient_request(request: ExportGradientGraphRequest) -> DomainResult<GradientRequest> {
     Ok(GradientRequest {
         name: model_name(request.name)?,
         mode: convert::gradient_mode(request.mode)?,

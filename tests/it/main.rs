@@ -6,6 +6,7 @@ mod config;
 mod dataset;
 mod errors;
 mod experiment;
+mod fuzzing;
 mod gradient;
 mod jobs;
 mod layers;
