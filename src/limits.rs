@@ -126,10 +126,16 @@ pub const OUTPUT_PROBES: usize = 32;
 pub const ANSWER_CACHE_BYTES: u64 = 256 << 20;
 /// Default memory for what one request keeps of a probe set, in bytes.
 pub const REQUEST_BYTES: u64 = 4 << 30;
+/// Default memory for what all requests keep, in bytes.
+pub const MEMORY_BYTES: u64 = 16 << 30;
+/// The part of it that large requests leave to small ones: one in so many.
+pub const SMALL_REQUESTS_PART: u64 = 4;
 /// Default of concurrent requests that compute.
 pub const CONCURRENT_REQUESTS: usize = 2;
 /// Most concurrent requests that an operator may set.
 pub const MAX_CONCURRENT_REQUESTS: usize = 256;
+/// Milliseconds that a request computes while others wait, before it goes to the end of the queue.
+pub const TURN_MILLIS: u64 = 250;
 /// Requests that wait for their turn to compute; more are refused.
 pub const QUEUED_REQUESTS: usize = 64;
 /// Most requests that an operator may let wait.
@@ -164,8 +170,8 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub const BATCH_SAMPLES: usize = 64;
 /// Most samples that may pass through models at once, where the operator says how many.
 pub const MAX_BATCH_SAMPLES: usize = 4_096;
-/// Compiled networks kept ready, in bytes of their model files; least recently used first out.
-pub const NETWORK_CACHE_BYTES: u64 = 1 << 30;
+/// Default memory for compiled models between requests, in bytes; least recently used first out.
+pub const NETWORK_CACHE_BYTES: u64 = 8 << 30;
 /// Fewest bootstrap resamples: fewer give no stable quantile.
 pub const MIN_RESAMPLES: usize = 100;
 /// Bootstrap resamples where the request names none.

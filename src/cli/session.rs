@@ -16,7 +16,7 @@ use crate::{
     jobs::Jobs,
     limits,
     runtime::Runtime,
-    scoring::{Scorer, ScorerConfig},
+    scoring::{Memory, Scorer, ScorerConfig},
     transport::{
         client::Client,
         security::Security,
@@ -109,13 +109,16 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
 
 /// Opens the runtime, models, datasets, certificates and tokens. Blocks.
 fn open(config: &ServeConfig) -> Result<(Scorer, Arc<Security>), Failure> {
+    let memory = Memory::new(config.memory_bytes, config.concurrent_requests + config.queued_requests);
     let scorer_config = ScorerConfig {
         models: config.models.clone(),
         datasets: config.datasets.clone(),
         uploads: config.uploads.clone(),
         batch_size: config.batch_size,
         sample_limit: config.sample_limit,
-        request_bytes: config.request_bytes,
+        request_bytes: config.request_bytes.min(memory.largest()),
+        memory: Arc::new(memory),
+        session_bytes: config.session_bytes,
         group_bytes: limits::GROUP_BYTES,
     };
     let security = Security::open(config.security.clone()).map_err(Failure::usage)?;

@@ -59,6 +59,17 @@ pub struct LimitArgs {
     /// Memory for what one request keeps of a probe set, in MiB
     #[arg(long, value_name = "MIB", env = "TRANSFERSCORE_REQUEST_MEMORY", default_value_t = limits::REQUEST_BYTES >> 20)]
     pub request_memory: u64,
+    /// Memory for what all requests keep, in MiB; a quarter is left to small ones
+    #[arg(long, value_name = "MIB", env = "TRANSFERSCORE_MEMORY", default_value_t = limits::MEMORY_BYTES >> 20)]
+    pub memory: u64,
+    /// Memory for compiled models between requests, in MiB
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "TRANSFERSCORE_SESSION_MEMORY",
+        default_value_t = limits::NETWORK_CACHE_BYTES >> 20
+    )]
+    pub session_memory: u64,
     /// Requests that compute at once
     #[arg(
         long,
@@ -120,6 +131,8 @@ impl LimitArgs {
         LimitArgs {
             sample_limit: limits::SAMPLES,
             request_memory: limits::REQUEST_BYTES >> 20,
+            memory: limits::MEMORY_BYTES >> 20,
+            session_memory: limits::NETWORK_CACHE_BYTES >> 20,
             concurrent_requests: limits::CONCURRENT_REQUESTS,
             queued_requests: limits::QUEUED_REQUESTS,
             drain_seconds: limits::DRAIN_SECONDS,
@@ -144,6 +157,10 @@ pub struct ServeConfig {
     pub sample_limit: usize,
     /// Memory for what one request keeps of a probe set, in bytes.
     pub request_bytes: u64,
+    /// Memory for what all requests keep, in bytes.
+    pub memory_bytes: u64,
+    /// Memory for compiled models between requests, in bytes.
+    pub session_bytes: u64,
     /// Requests that compute at once, 1 or more.
     pub concurrent_requests: usize,
     /// `None`: uploads are refused.
@@ -198,6 +215,8 @@ impl ServeConfig {
         }
         within("--sample-limit", limits_of.sample_limit as u64, limits::MIN_SAMPLES as u64, u64::from(u32::MAX))?;
         within("--request-memory", limits_of.request_memory, 1, u64::MAX >> 20)?;
+        within("--memory", limits_of.memory, 1, u64::MAX >> 20)?;
+        within("--session-memory", limits_of.session_memory, 0, u64::MAX >> 20)?;
         within(
             "--concurrent-requests",
             limits_of.concurrent_requests as u64,
@@ -215,6 +234,8 @@ impl ServeConfig {
             batch_size: sources.batch_size.unwrap_or(threads.saturating_mul(limits::BATCH_SAMPLES)),
             sample_limit: limits_of.sample_limit,
             request_bytes: limits_of.request_memory << 20,
+            memory_bytes: limits_of.memory << 20,
+            session_bytes: limits_of.session_memory << 20,
             concurrent_requests: limits_of.concurrent_requests,
             queued_requests: limits_of.queued_requests,
             drain_seconds: limits_of.drain_seconds,
@@ -258,6 +279,8 @@ impl ServeConfig {
         set("batch-size", number(self.batch_size as u64));
         set("sample-limit", number(self.sample_limit as u64));
         set("request-memory", number(self.request_bytes >> 20));
+        set("memory", number(self.memory_bytes >> 20));
+        set("session-memory", number(self.session_bytes >> 20));
         set("concurrent-requests", number(self.concurrent_requests as u64));
         set("queued-requests", number(self.queued_requests as u64));
         set("drain-seconds", number(self.drain_seconds));

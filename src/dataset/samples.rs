@@ -63,6 +63,16 @@ const SUBSET_STREAM: u64 = 1;
 const DIGEST_ROWS: usize = 256;
 
 impl Dataset {
+    /// What the samples take in memory, in bytes, those that a subset left out too.
+    pub fn size_bytes(&self) -> u64 {
+        let n_targets = self.targets.as_ref().map_or(0, Array2::len) + self.labels.as_ref().map_or(0, Vec::len);
+        let samples = match &*self.values {
+            Values::Bytes(values) => values.len(),
+            Values::Floats(values) => values.len() * size_of::<f32>(),
+        };
+        (samples + n_targets * size_of::<f32>()) as u64
+    }
+
     /// Puts a probe set together. `values` and `targets` must have been checked, and have the same number of rows.
     pub(super) fn new(name: &str, shape: Vec<usize>, values: Values, targets: Targets) -> Dataset {
         let (labels, targets) = match targets {

@@ -43,6 +43,11 @@ impl Executable {
         Ok(Executable { runtime, model, inputs, outputs, idle: Mutex::new(vec![first]) })
     }
 
+    /// Of its file.
+    pub fn size_bytes(&self) -> usize {
+        self.model.len()
+    }
+
     pub fn inputs(&self) -> &[TensorSpec] {
         &self.inputs
     }

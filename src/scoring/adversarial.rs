@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// Arrays of a sample's size that are held for each radius: it, its gradient, momentum, best, and what is told.
+const ARRAYS_OF_SAMPLE: usize = 8;
+
 /// The parts of the work, checked.
 pub struct Undertaking {
     pub plan: EmpiricalAttack,
@@ -73,6 +76,13 @@ impl Undertaking {
             }
         }
         Ok(())
+    }
+
+    /// What the attack needs in all beside what a tile takes inside a model, in bytes.
+    pub fn needed_bytes(&self) -> u64 {
+        let n_inputs: usize = self.probe.shape().iter().product();
+        let n_arrays = ARRAYS_OF_SAMPLE * self.plan.radii.len().max(1);
+        self.probe.size_bytes() + (self.batch_size * n_inputs * n_arrays * size_of::<f32>()) as u64
     }
 
     /// Attacks every sample.

@@ -68,9 +68,7 @@ impl Comparison {
         if let AttackPlan::Virtual(plan) = &self.plan {
             self.networks.iter().try_for_each(|network| plan.solver(network).map(drop))?;
         }
-        let outputs: u64 = self.networks.iter().map(|network| network.n_outputs() as u64).sum();
-        // Each model's deviations under every attack, on the same sample and on another.
-        let per_sample = outputs * (2 * 8 * self.networks.len() as u64 + 12);
+        let per_sample = self.kept_per_sample();
         let needed = per_sample.saturating_mul(self.probe.n_samples() as u64);
         if needed > allowed {
             let message = format!(
@@ -84,6 +82,23 @@ impl Comparison {
             return Err(Error::new(Reason::LimitExceeded, message).at("max_samples"));
         }
         Ok(())
+    }
+
+    /// What is kept of a sample until the answer, in bytes.
+    fn kept_per_sample(&self) -> u64 {
+        let outputs: u64 = self.networks.iter().map(|network| network.n_outputs() as u64).sum();
+        // Each model's deviations under every attack, on the same sample and on another.
+        outputs * (2 * 8 * self.networks.len() as u64 + 12)
+    }
+
+    /// What the comparison needs in all beside what a tile takes inside a model, in bytes.
+    pub fn needed_bytes(&self, runtime: &Runtime) -> u64 {
+        let (cancel, advance) = (Cancel::default(), |_: &str, _: usize| ());
+        let setting = self.setting(runtime, &cancel, &advance);
+        let group = self.groups(&setting).iter().map(Vec::len).max().unwrap_or(0);
+        let of_group: usize = self.networks.iter().map(|network| group * passes::sample_bytes(&setting, network)).sum();
+        let kept = self.kept_per_sample().saturating_mul(self.probe.n_samples() as u64);
+        kept + self.probe.size_bytes() + of_group as u64
     }
 
     /// Runs all models on every group of samples that is not among the `units`, and fills the matrices.
@@ -106,21 +121,7 @@ impl Comparison {
             *done += n_rows as u64;
             on_progress(Progress { done: *done, total, stage: stage.to_owned() });
         };
-        let setting = Setting {
-            workers: runtime.workers(),
-            batch_size: self.batch_size,
-            // A group of every model is held at once.
-            group_bytes: self.group_bytes / k.max(1),
-            probe: &self.probe,
-            plan: &self.plan,
-            theory: false,
-            matching: false,
-            n_probes: limits::OUTPUT_PROBES,
-            seed: self.seed,
-            resamples: &self.resamples,
-            cancel,
-            advance: &advance,
-        };
+        let setting = self.setting(runtime, cancel, &advance);
         let mut records: Vec<OwnRecord> = self.networks.iter().map(|_| OwnRecord::default()).collect();
         let empty = |_: &Arc<Network>| self.networks.iter().map(|_| Exchange::default()).collect();
         let mut readings: Readings = self.networks.iter().map(empty).collect();
@@ -141,6 +142,29 @@ impl Comparison {
             units::keep(units, &key, &name, unit)?;
         }
         timed(Stage::Statistics, || self.matrices(&records, &readings))
+    }
+
+    fn setting<'a>(
+        &'a self,
+        runtime: &'a Runtime,
+        cancel: &'a Cancel,
+        advance: &'a (dyn Fn(&str, usize) + Sync),
+    ) -> Setting<'a> {
+        Setting {
+            workers: runtime.workers(),
+            batch_size: self.batch_size,
+            // A group of every model is held at once.
+            group_bytes: self.group_bytes / self.networks.len().max(1),
+            probe: &self.probe,
+            plan: &self.plan,
+            theory: false,
+            matching: false,
+            n_probes: limits::OUTPUT_PROBES,
+            seed: self.seed,
+            resamples: &self.resamples,
+            cancel,
+            advance,
+        }
     }
 
     /// Attacks all models on a group of samples, then reads every one under every other's attack.

@@ -59,7 +59,7 @@ impl FineTuning<'_> {
             Some(split) => self.run(trainee, split, number),
             None => Err(Error::new(Reason::Internal, "a fine-tuning without samples")),
         };
-        workers.in_order(&numbers, numbers.len(), work, |run| {
+        workers.trainings(&numbers, work, |run| {
             runs.push(run);
             Ok(())
         })?;

@@ -97,12 +97,7 @@ impl FineTunePlan {
     /// # Errors
     /// [`Reason::LimitExceeded`].
     pub fn check_memory(&self, network: &Network, allowed: u64) -> Result<()> {
-        let whole = self.options.mode == FineTuneMode::Whole;
-        // The forward passes of a head's features are those of any score.
-        let needed = match whole || self.options.augmentation.is_on() {
-            true => network.training_bytes(whole, self.optimizer(), self.options.batch_size),
-            false => 0,
-        };
+        let needed = self.run_bytes(network);
         if needed <= allowed {
             return Ok(());
         }
@@ -113,6 +108,21 @@ impl FineTunePlan {
             allowed >> 20
         );
         Err(self.under(Error::new(Reason::LimitExceeded, message).at("batch_size")))
+    }
+
+    /// What the runs that go on together take, in bytes.
+    pub fn needed_bytes(&self, network: &Network, n_threads: usize) -> u64 {
+        self.run_bytes(network).saturating_mul(self.splits.len().min(n_threads) as u64)
+    }
+
+    /// What a run takes, in bytes.
+    fn run_bytes(&self, network: &Network) -> u64 {
+        let whole = self.options.mode == FineTuneMode::Whole;
+        // The forward passes of a head's features are those of any score.
+        match whole || self.options.augmentation.is_on() {
+            true => network.training_bytes(whole, self.optimizer(), self.options.batch_size),
+            false => 0,
+        }
     }
 
     /// An error about one of the options, with their path in front.

@@ -105,12 +105,16 @@ pub struct ReferenceGroup {
     pub perturbations: Vec<Rows<f32>>,
 }
 
+/// What a sample of a group takes with its Jacobian and perturbations, in bytes.
+pub fn sample_bytes(setting: &Setting<'_>, network: &Network) -> usize {
+    let n_rows = setting.probes(network).map_or(0, |probes| probes.n_rows());
+    network.n_inputs() * (n_rows + 4 * setting.plan.variants().len()) * size_of::<f32>()
+}
+
 /// The samples in the order in which they are visited, in groups that fit in memory.
 pub fn groups(setting: &Setting<'_>, reference: &Network) -> Vec<Vec<usize>> {
     let n_samples = setting.probe.n_samples();
-    let n_rows = setting.probes(reference).map_or(0, |probes| probes.n_rows());
-    let per_sample = reference.n_inputs() * (n_rows + 4 * setting.plan.variants().len()) * size_of::<f32>();
-    let fitting = (setting.group_bytes / per_sample.max(1)).max(limits::GROUP_SAMPLES);
+    let fitting = (setting.group_bytes / sample_bytes(setting, reference).max(1)).max(limits::GROUP_SAMPLES);
     let n_groups = n_samples.div_ceil(fitting);
     let mut samples: Vec<usize> = (0..n_samples).collect();
     if n_groups > 1 {
@@ -339,7 +343,10 @@ impl Setting<'_> {
             (self.advance)(network.name(), samples.len());
             Ok((places.clone(), samples.to_vec(), result))
         };
-        self.workers.in_order(&tiles, in_flight, checked, |(places, samples, result)| collect(places, &samples, result))
+        self.workers.in_order(&tiles, in_flight, checked, |(places, samples, result)| {
+            collect(places, &samples, result)?;
+            self.cancel.check()
+        })
     }
 
     /// What a network gives for some samples, and its attack on them.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     cancel::Cancel,
     config::UploadConfig,
-    dataset::{self, Collection, Dataset, DatasetStore},
+    dataset::{Dataset, DatasetStore},
     error::{Error, Reason, Result},
     limits,
     registry::{NextChunk, Registry, Snapshot, VersionCache},
@@ -19,7 +19,9 @@ use crate::{
         fine_tune::Refinement,
         fine_tune_plan::FineTunePlan,
         knowledge,
+        memory::Memory,
         network::Network,
+        probe::{self, Bounds},
         ranking,
         survey::{self, Known, Survey},
         theory,
@@ -43,6 +45,10 @@ pub struct ScorerConfig {
     pub sample_limit: usize,
     /// Memory for what one request keeps of a probe set, in bytes.
     pub request_bytes: u64,
+    /// What all requests share.
+    pub memory: Arc<Memory>,
+    /// Memory for compiled models between requests, in bytes; least recently used first out.
+    pub session_bytes: u64,
     /// Memory for the Jacobians and perturbations of the samples that are worked on together, in bytes. Attacks are
     /// mispaired among these, so it changes the shuffled nulls of alpha1 and tau1, and no value.
     pub group_bytes: usize,
@@ -64,12 +70,6 @@ pub struct Scorer {
     answers: VersionCache<(), PairScores>,
 }
 
-/// A probe set before its samples are drawn.
-enum Whole {
-    Stored(Arc<Collection>),
-    Sent(Dataset),
-}
-
 impl Scorer {
     /// Opens the folders.
     ///
@@ -80,7 +80,7 @@ impl Scorer {
         let datasets = DatasetStore::open(&config.datasets)?;
         let intakes =
             config.uploads.as_ref().map(|uploads| Intakes::open(uploads, &registry, &datasets)).transpose()?;
-        let networks = VersionCache::new("networks", limits::NETWORK_CACHE_BYTES);
+        let networks = VersionCache::new("networks", config.session_bytes);
         let answers = VersionCache::new("answers", limits::ANSWER_CACHE_BYTES);
         Ok(Scorer { config, runtime, registry, datasets, intakes, networks, answers })
     }
@@ -132,47 +132,8 @@ impl Scorer {
         fewest: usize,
         seed: u64,
     ) -> Result<(Dataset, Vec<DroppedSamples>)> {
-        timed(Stage::Samples, || self.drawn(probe, max_samples, fewest, seed))
-    }
-
-    fn drawn(
-        &self,
-        probe: &Probe,
-        max_samples: usize,
-        fewest: usize,
-        seed: u64,
-    ) -> Result<(Dataset, Vec<DroppedSamples>)> {
-        let at_fault = |cause| Error::from(cause).at("dataset");
-        let _reading = match probe {
-            Probe::Dataset(name) => Some(self.datasets.reading(name)),
-            Probe::Inline(_) => None,
-        };
-        let whole = match probe {
-            Probe::Dataset(name) => Whole::Stored(self.datasets.find(name).map_err(at_fault)?),
-            Probe::Inline(inline) => {
-                Whole::Sent(dataset::inline(&inline.shape, inline.samples.clone(), &inline.labels)?)
-            }
-        };
-        let n_samples = match &whole {
-            Whole::Stored(collection) => collection.n_samples(),
-            Whole::Sent(samples) => samples.n_samples(),
-        };
-        let asked = if max_samples == 0 { n_samples } else { max_samples };
-        let kept = asked.min(self.config.sample_limit).min(n_samples);
-        if kept < fewest {
-            let message = format!("{kept} samples are too few for an interval; give {fewest} or more");
-            let field = if max_samples == 0 { "dataset" } else { "max_samples" };
-            return Err(Error::new(Reason::ProbeMismatch, message).at(field));
-        }
-        let count = n_samples - kept;
-        let reason = if asked > self.config.sample_limit { "over the server's limit" } else { "over max_samples" };
-        let dropped = (count > 0).then(|| DroppedSamples { reason: reason.to_owned(), count });
-        let samples = match whole {
-            // Only the samples in use are decoded.
-            Whole::Stored(collection) => self.datasets.load(&collection, kept, seed).map_err(at_fault)?,
-            Whole::Sent(samples) => samples.subset(kept, seed),
-        };
-        Ok((samples, dropped.into_iter().collect()))
+        let bounds = Bounds { max_samples, limit: self.config.sample_limit, fewest };
+        timed(Stage::Samples, || probe::drawn(&self.datasets, probe, bounds, seed))
     }
 
     /// The sources of a request. Models that the request does not name and that do not fit are skipped.
@@ -227,7 +188,7 @@ impl Scorer {
         }
         let build = || Network::build(&self.runtime, snapshot, shape, feature_tensor);
         let network = Arc::new(timed(Stage::Compile, build)?);
-        self.networks.put(name, mark, &network, snapshot.size_bytes());
+        self.networks.put(name, mark, &network, network.size_bytes());
         Ok(network)
     }
 
@@ -256,6 +217,7 @@ impl Scoring for Scorer {
             recommend_from: Vec::new(),
         };
         let survey = self.survey(&ranking, "source_model")?;
+        let _memory = self.config.memory.reserve(survey.needed_bytes(&self.runtime), cancel)?;
         let known = Known { answers: &self.answers, units: &NotKept };
         let (rows, _) = survey.run(&self.runtime, known, cancel, &mut |_| ())?;
         rows.into_iter()
@@ -273,6 +235,7 @@ impl Scoring for Scorer {
     ) -> Result<Ranking> {
         ranking::check(request)?;
         let survey = self.survey(request, "source_models")?;
+        let _memory = self.config.memory.reserve(survey.needed_bytes(&self.runtime), cancel)?;
         let known = Known { answers: &self.answers, units };
         let (rows, left_out) = survey.run(&self.runtime, known, cancel, on_event)?;
         ranking::ranking(&rows, request, [survey.skipped, left_out].concat(), cancel)
@@ -304,6 +267,7 @@ impl Scoring for Scorer {
             group_bytes: self.config.group_bytes,
         };
         work.check(self.config.request_bytes)?;
+        let _memory = self.config.memory.reserve(work.needed_bytes(&self.runtime), cancel)?;
         let matrices = work.run(&self.runtime, units, on_progress, cancel)?;
         let Clustering { merges, groups, cophenetic_correlation, group_agreement } = matrices.clustering(request);
         let Matrices { alpha1, alpha2, combined, affinity } = matrices;
@@ -351,6 +315,7 @@ impl Scoring for Scorer {
         let work =
             Undertaking { plan: empirical, pooling, probe, sources, evaluated, seed, batch_size, with_clean_samples };
         work.check()?;
+        let _memory = self.config.memory.reserve(work.needed_bytes(), cancel)?;
         let radii = timed(Stage::Attack, || work.run(&self.runtime, on_event, cancel))?;
         let references = |networks: &[Arc<Network>]| networks.iter().map(|n| n.reference().clone()).collect();
         Ok(AdversarialSummary {
@@ -381,6 +346,8 @@ impl Scoring for Scorer {
         plan.check_memory(&network, self.config.request_bytes)?;
         let resamples = Resamples::new(probe.n_samples(), request.confidence, request.seed)
             .map_err(|cause| Error::new(Reason::OptionOutOfRange, cause.to_string()).at("confidence"))?;
+        let needed = plan.needed_bytes(&network, self.runtime.workers().n_threads()) + probe.size_bytes();
+        let _memory = self.config.memory.reserve(needed, cancel)?;
         let work = Refinement { plan: &plan, probe: &probe, network: &network, resamples: &resamples };
         let tuned = timed(Stage::FineTune, || work.run(&self.runtime, &snapshot, on_progress, cancel));
         let (scores, onnx, manifest) = tuned?;
@@ -430,15 +397,16 @@ impl Scoring for Scorer {
             }
             None => describe::declared_shape(&snapshot)?,
         };
-        if snapshot.size_bytes() > limits::NETWORK_CACHE_BYTES {
+        let network = self.network_of(&snapshot, &sample_shape, None)?;
+        if network.size_bytes() > self.config.session_bytes {
             let message = format!(
-                "model `{name}` has {} bytes, more than the {} that are kept ready; each call loads it by itself",
-                snapshot.size_bytes(),
-                limits::NETWORK_CACHE_BYTES
+                "model `{name}` takes {} MiB ready to run, the server keeps {} MiB of such; each call loads it by itself, \
+                 unless the operator raises --session-memory",
+                network.size_bytes() >> 20,
+                self.config.session_bytes >> 20
             );
             return Err(Error::new(Reason::LimitExceeded, message).at("name"));
         }
-        let network = self.network_of(&snapshot, &sample_shape, None)?;
         let output_shape = network.output_shape().to_vec();
         Ok(LoadedModel { description: describe::model(&snapshot), sample_shape, output_shape })
     }

@@ -311,6 +311,21 @@ impl Survey {
         Err(Error::new(Reason::LimitExceeded, message).at("max_samples"))
     }
 
+    /// What the call needs in all beside what a tile takes inside a model, in bytes.
+    pub fn needed_bytes(&self, runtime: &Runtime) -> u64 {
+        let (cancel, advance) = (Cancel::default(), |_: &str, _: usize| ());
+        let setting = self.setting(runtime, &cancel, &advance);
+        let largest = passes::groups(&setting, &self.reference).iter().map(Vec::len).max().unwrap_or(0);
+        let of_sources = self.sources.iter().map(|source| passes::sample_bytes(&setting, source)).max().unwrap_or(0);
+        let group = largest * passes::sample_bytes(&setting, &self.reference) + self.batch_size * of_sources;
+        let of_training = |plan: &FineTunePlan| {
+            let needed = self.sources.iter().map(|source| plan.needed_bytes(source, runtime.workers().n_threads()));
+            needed.max().unwrap_or(0)
+        };
+        let training = self.fine_tune.as_ref().map_or(0, of_training);
+        self.kept_bytes(self.probe.n_samples()) + self.probe.size_bytes() + (group as u64).max(training)
+    }
+
     /// What the call keeps of `n_samples` samples until its answer, in bytes.
     fn kept_bytes(&self, n_samples: usize) -> u64 {
         let n_variants = self.plan.variants().len() as u64;

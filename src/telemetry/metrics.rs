@@ -50,10 +50,12 @@ metrics! {
     ADMISSION_RUNNING = Gauge "transferscore_admission_running" ["gate"] "Work that runs, by the gate that let it in.";
     ADMISSION_WAITING = Gauge "transferscore_admission_waiting" ["gate"] "Work that waits for its turn.";
     ADMISSION_WAIT_SECONDS = Histogram "transferscore_admission_wait_seconds" ["gate"] "How long admitted work waited.";
+    ADMISSION_TURNS = Counter "transferscore_admission_turns_total" ["gate"] "Times that work went back to the queue after its turn.";
     ADMISSION_REFUSED = Counter "transferscore_admission_refused_total" ["gate"] "Calls that found the queue full.";
     STAGE_SECONDS = Histogram "transferscore_stage_seconds" ["stage"] "Time by stage of a computation.";
     CACHE_HITS = Counter "transferscore_cache_hits_total" ["cache"] "Look-ups in a cache that found what they looked for.";
     CACHE_MISSES = Counter "transferscore_cache_misses_total" ["cache"] "Look-ups in a cache that did not.";
+    MEMORY_RESERVED = Gauge "transferscore_memory_reserved_bytes" [] "What requests that compute or wait in between may keep, in bytes.";
     CACHE_BYTES = Gauge "transferscore_cache_bytes" ["cache"] "What a cache holds, in bytes.";
     SESSIONS = Gauge "transferscore_sessions" ["provider"] "Open sessions of ONNX Runtime.";
     SESSIONS_OPENED = Counter "transferscore_sessions_opened_total" ["provider"] "Sessions of ONNX Runtime opened so far.";

@@ -1,21 +1,31 @@
 //! Who may compute now, who waits, who is sent away: one gate for the whole process, whatever the connections.
 //!
+//! First come, first served, in turns: work that has had [`limits::TURN_MILLIS`] while others wait goes to the end of the
+//! queue with what it has, so that a long ranking keeps nobody waiting for longer than a turn and a batch for each call
+//! ahead, and is itself not kept waiting by many short ones.
+//!
 //! Invariant: a [`Permit`] travels with the work itself, so that it comes back when the work ends, not when its client
 //! leaves.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
 use crate::{
+    cancel::Turn,
     error::{Error, Reason, Result},
+    limits,
     telemetry::metrics,
 };
 
-/// A gate with so many at work and so many waiting, first come first served.
+/// A gate with so many at work and so many waiting.
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// What metrics call it.
@@ -29,8 +39,74 @@ pub struct Admission {
 /// The right to work. Dropping it lets the next one in.
 #[derive(Debug)]
 pub struct Permit {
-    _running: OwnedSemaphorePermit,
+    turn: Arc<AdmittedTurn>,
     _place: OwnedSemaphorePermit,
+}
+
+/// The turn of admitted work.
+#[derive(Debug)]
+struct AdmittedTurn {
+    admission: Admission,
+    runtime: Handle,
+    state: Mutex<TurnState>,
+}
+
+#[derive(Debug)]
+struct TurnState {
+    running: Option<OwnedSemaphorePermit>,
+    since: Instant,
+    /// Whether the work is done, and wants no more turns.
+    has_ended: bool,
+}
+
+impl Permit {
+    /// The turn, for the work to give up and take back.
+    pub fn turn(&self) -> Arc<dyn Turn> {
+        Arc::clone(&self.turn) as Arc<dyn Turn>
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.turn.lock();
+        state.has_ended = true;
+        state.running = None;
+    }
+}
+
+impl AdmittedTurn {
+    fn lock(&self) -> MutexGuard<'_, TurnState> {
+        // No code that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn for AdmittedTurn {
+    fn is_over(&self) -> bool {
+        let state = self.lock();
+        let had_its_share = state.since.elapsed() >= Duration::from_millis(limits::TURN_MILLIS);
+        state.running.is_some() && had_its_share && self.admission.waiting() > 0
+    }
+
+    fn give_up(&self) {
+        self.lock().running = None;
+    }
+
+    fn take_back(&self) {
+        let is_away = {
+            let state = self.lock();
+            state.running.is_none() && !state.has_ended
+        };
+        if !is_away {
+            return;
+        }
+        metrics::ADMISSION_TURNS.add(&[self.admission.name], 1);
+        // The semaphore is never closed, so there is no error to look at.
+        let running = self.runtime.block_on(Arc::clone(&self.admission.running).acquire_owned()).ok();
+        let mut state = self.lock();
+        state.running = running;
+        state.since = Instant::now();
+    }
 }
 
 impl Admission {
@@ -70,14 +146,23 @@ impl Admission {
         let since = Instant::now();
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| self.full())?;
         metrics::ADMISSION_WAIT_SECONDS.record(&[self.name], since.elapsed());
-        Ok(Permit { _running: running, _place: place })
+        let state = TurnState { running: Some(running), since: Instant::now(), has_ended: false };
+        let turn = AdmittedTurn { admission: self.clone(), runtime: Handle::current(), state: Mutex::new(state) };
+        Ok(Permit { turn: Arc::new(turn), _place: place })
     }
 
     /// Sets the metrics to how busy the gate is now.
     pub fn tell(&self) {
-        let running = self.concurrent.saturating_sub(self.running.available_permits());
-        metrics::ADMISSION_RUNNING.set(&[self.name], running as f64);
-        metrics::ADMISSION_WAITING.set(&[self.name], self.in_progress().saturating_sub(running) as f64);
+        metrics::ADMISSION_RUNNING.set(&[self.name], self.running() as f64);
+        metrics::ADMISSION_WAITING.set(&[self.name], self.waiting() as f64);
+    }
+
+    fn running(&self) -> usize {
+        self.concurrent.saturating_sub(self.running.available_permits())
+    }
+
+    fn waiting(&self) -> usize {
+        self.in_progress().saturating_sub(self.running())
     }
 
     /// Calls at work or waiting.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -138,6 +138,7 @@ impl Calls {
             let mut outlet = Outlet {
                 sender: sender.clone(),
                 abandoned: guard.abandoned.clone(),
+                cancel: guard.cancel.clone(),
                 runtime: tokio::runtime::Handle::current(),
             };
             let scoring = Arc::clone(&calls.scoring);
@@ -145,7 +146,13 @@ impl Calls {
             let span = context.span.clone();
             let outcome = async {
                 let permit = calls.computing.enter().await?;
-                on_blocking_thread(permit, span, move || work(&*scoring, &mut outlet, &cancel)).await
+                let turn = permit.turn();
+                let work = move || {
+                    let cancel = cancel.in_turn(turn);
+                    outlet.cancel = cancel.clone();
+                    work(&*scoring, &mut outlet, &cancel)
+                };
+                on_blocking_thread(permit, span, work).await
             };
             let outcome = tokio::select! {
                 biased;
@@ -212,7 +219,8 @@ impl Calls {
         let span = context.span.clone();
         let outcome = async {
             let permit = admission.enter().await?;
-            on_blocking_thread(permit, span, move || work(&*scoring, &cancel)).await
+            let turn = permit.turn();
+            on_blocking_thread(permit, span, move || work(&*scoring, &cancel.in_turn(turn))).await
         };
         match self.bounded(context.deadline, outcome).await {
             Ok(answer) => Ok(tonic::Response::new(answer)),
@@ -256,6 +264,10 @@ impl Working {
     }
 }
 
+fn nobody_reads() -> Error {
+    Error::new(Reason::Cancelled, "the client no longer reads the stream")
+}
+
 fn shutting_down() -> Error {
     let message = "the server is stopping; send the request to another one, or again once it is back";
     Error::new(Reason::ShuttingDown, message)
@@ -271,6 +283,8 @@ async fn end<T>(sender: &mpsc::Sender<Result<T, Status>>, context: &Context, err
 pub struct Outlet<T> {
     sender: mpsc::Sender<Result<T, Status>>,
     abandoned: CancellationToken,
+    /// With the turn of the work, which a slow client shall not keep.
+    cancel: Cancel,
     runtime: tokio::runtime::Handle,
 }
 
@@ -280,14 +294,18 @@ impl<T> Outlet<T> {
     /// # Errors
     /// [`Reason::Cancelled`] when nobody reads any more.
     pub fn send(&mut self, event: T) -> Result<()> {
+        let event = match self.sender.try_send(Ok(event)) {
+            Err(TrySendError::Full(event)) => event,
+            sent => return sent.map_err(|_| nobody_reads()),
+        };
         let stall = Duration::from_secs(limits::STALL_SECONDS);
-        let sent = self.runtime.block_on(async {
+        let sending = async {
             tokio::select! {
-                sent = timeout(stall, self.sender.send(Ok(event))) => matches!(sent, Ok(Ok(()))),
+                sent = timeout(stall, self.sender.send(event)) => matches!(sent, Ok(Ok(()))),
                 () = self.abandoned.cancelled() => false,
             }
-        });
-        if sent { Ok(()) } else { Err(Error::new(Reason::Cancelled, "the client no longer reads the stream")) }
+        };
+        if self.cancel.aside(|| self.runtime.block_on(sending)) { Ok(()) } else { Err(nobody_reads()) }
     }
 
     /// Sends an event that is out of date soon, unless there is no room for it.

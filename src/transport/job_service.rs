@@ -235,8 +235,8 @@ pub async fn work_on_jobs(calls: Calls, jobs: Arc<Jobs>) {
             () = calls.draining.cancelled() => return,
         };
         let Ok(permit) = permit else { return };
-        let (working, scoring) = (Arc::clone(&jobs), calls.scoring());
-        let next = move || Ok(working.run_next(&JobWork(scoring))?);
+        let (working, work) = (Arc::clone(&jobs), JobWork { scoring: calls.scoring(), turn: permit.turn() });
+        let next = move || Ok(working.run_next(&work)?);
         let mut next = std::pin::pin!(on_blocking_thread(permit, Span::current(), next));
         let found = tokio::select! {
             found = &mut next => found,

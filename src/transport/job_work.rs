@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{convert, proto};
 use crate::{
-    cancel::Cancel,
+    cancel::{Cancel, Turn},
     error::{Error, Reason, Result},
     jobs::{JobKind, Outcome, Work, WorkEvent},
     scoring::{Scoring, Units, types::RankingEvent},
@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// Rankings and comparisons.
-pub struct JobWork(pub Arc<dyn Scoring>);
+pub struct JobWork {
+    pub scoring: Arc<dyn Scoring>,
+    /// The turn in which they are computed.
+    pub turn: Arc<dyn Turn>,
+}
 
 impl Work for JobWork {
     fn run(
@@ -25,9 +29,10 @@ impl Work for JobWork {
         on_event: &mut (dyn FnMut(WorkEvent) + Send),
         cancel: &Cancel,
     ) -> Result<Outcome> {
+        let cancel = cancel.in_turn(Arc::clone(&self.turn));
         match kind {
-            JobKind::Ranking => self.rank(request, units, on_event, cancel),
-            JobKind::Comparison => self.compare(request, units, on_event, cancel),
+            JobKind::Ranking => self.rank(request, units, on_event, &cancel),
+            JobKind::Comparison => self.compare(request, units, on_event, &cancel),
         }
     }
 }
@@ -56,7 +61,7 @@ impl JobWork {
                 }
             },
         };
-        let ranking = self.0.rank_in_units(&request, units, &mut on_ranking_event, cancel);
+        let ranking = self.scoring.rank_in_units(&request, units, &mut on_ranking_event, cancel);
         if let Some(failure) = failure {
             return Err(failure);
         }
@@ -78,7 +83,7 @@ impl JobWork {
     ) -> Result<Outcome> {
         let request = convert::comparison_request(convert::decode(request)?)?;
         let mut on_progress = |progress| on_event(WorkEvent::Progress(progress));
-        let comparison = self.0.compare_in_units(&request, units, &mut on_progress, cancel)?;
+        let comparison = self.scoring.compare_in_units(&request, units, &mut on_progress, cancel)?;
         let Some(compare_tasks_response::Event::Comparison(comparison)) = convert::comparison(comparison)?.event else {
             return Err(misled("a comparison"));
         };

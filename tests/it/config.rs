@@ -127,6 +127,7 @@ fn settings_are_checked_before_anything_starts() {
         (["--batch-size", "0"], "--batch-size is 0; give 1 to 4096"),
         (["--sample-limit", "7"], "--sample-limit is 7; give 8 to 4294967295"),
         (["--request-memory", "0"], "--request-memory is 0; give 1 to 17592186044415"),
+        (["--memory", "0"], "--memory is 0; give 1 to 17592186044415"),
         (["--concurrent-requests", "0"], "--concurrent-requests is 0; give 1 to 256"),
     ] {
         assert_eq!(configure(&arguments).expect_err(expected).to_string(), expected);

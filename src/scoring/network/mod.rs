@@ -148,6 +148,15 @@ impl Network {
         self.clean_accuracy
     }
 
+    /// What its graphs take, in bytes: each as a file, and its weights in a session for each thread. One derived graph is
+    /// counted, whether it is there or not.
+    pub fn size_bytes(&self) -> u64 {
+        let Backward { forward, backward } = &self.jacobian;
+        let files: usize =
+            [&self.forward, &self.forward, forward, backward].iter().map(|graph| graph.size_bytes()).sum();
+        files as u64 * (1 + self.runtime.workers().n_threads() as u64)
+    }
+
     /// d: flattened outputs of one sample.
     pub fn n_outputs(&self) -> usize {
         self.output_shape.iter().product()

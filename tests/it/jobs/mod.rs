@@ -2,7 +2,7 @@
 
 mod command_line;
 mod processes;
-mod service;
+pub mod service;
 mod store;
 mod watching;
 

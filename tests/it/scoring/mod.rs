@@ -9,6 +9,7 @@ mod engine;
 mod files;
 mod fine_tune;
 mod loading;
+mod memory;
 mod ranking;
 mod refusals;
 mod units;
@@ -46,6 +47,8 @@ pub fn config(models: Vec<PathBuf>, datasets: Vec<PathBuf>, batch_size: usize) -
         batch_size,
         sample_limit: 20_000,
         request_bytes: 1 << 30,
+        memory: std::sync::Arc::new(transferscore::scoring::Memory::new(limits::MEMORY_BYTES, 1)),
+        session_bytes: limits::NETWORK_CACHE_BYTES,
         group_bytes: limits::GROUP_BYTES,
     }
 }

@@ -11,7 +11,7 @@ use transferscore::{
     scoring::{Scorer, Scoring, types::*},
 };
 
-use super::{attack, options, scorer};
+use super::{attack, config, options, scorer};
 use crate::server_process::repository;
 
 /// The bundled reference, to be changed.
@@ -249,13 +249,8 @@ fn measures_that_need_labels_are_skipped_or_refused_without_them() {
 #[test]
 fn too_much_memory_is_refused_before_any_work_with_a_number_that_fits() {
     let config = transferscore::scoring::ScorerConfig {
-        models: vec![repository("models")],
-        datasets: vec![repository("models/datasets")],
-        uploads: None,
-        batch_size: 64,
-        sample_limit: 20_000,
         request_bytes: 50_000,
-        group_bytes: 1 << 30,
+        ..config(vec![repository("models")], vec![repository("models/datasets")], 64)
     };
     let scorer = Scorer::open(config, crate::support::runtime()).unwrap();
     let mut request = named("digits-0", "digits-reference", "digits");

@@ -39,7 +39,8 @@ use super::{
 pub type Spoil = fn(&mut PairScores);
 
 /// The behaviours, by the name of the reference model:
-/// `ok` answers; `wait` goes on until cancelled or released; `panic` panics; anything else is not found.
+/// `ok` answers; `wait` goes on until cancelled or released and keeps its turn; `share` does so and lets others have theirs;
+/// `panic` panics; anything else is not found.
 #[derive(Default)]
 pub struct Fake {
     pub spoil: Option<Spoil>,
@@ -89,13 +90,17 @@ impl Fake {
     fn behave(&self, name: &str, cancel: &Cancel) -> Result<()> {
         match name {
             "ok" => Ok(()),
-            "wait" => {
+            "wait" | "share" => {
                 self.marks.started.add_permits(1);
                 while !self.released.load(Ordering::Relaxed) {
                     if cancel.is_cancelled() {
                         self.marks.cancelled.add_permits(1);
+                        return cancel.check();
                     }
-                    cancel.check()?;
+                    if name == "share" {
+                        // Its end is looked for above, so that it is marked.
+                        let _is_cancelled = cancel.check();
+                    }
                     std::thread::yield_now();
                 }
                 Ok(())
@@ -452,8 +457,13 @@ impl Running {
 
     /// A server that keeps jobs, and lets calls finish for an hour.
     pub async fn with_jobs(fake: Fake, jobs: Jobs) -> Self {
+        Running::with_jobs_at(fake, jobs, 2).await
+    }
+
+    /// The same with so many at work.
+    pub async fn with_jobs_at(fake: Fake, jobs: Jobs, concurrent_requests: usize) -> Self {
         let hour = Duration::from_secs(3600);
-        let settings = ServerSettings { concurrent_requests: 2, queued_requests: 4, drain: hour, ..settings() };
+        let settings = ServerSettings { concurrent_requests, queued_requests: 4, drain: hour, ..settings() };
         Running::serving(Arc::new(fake), settings, Some(Arc::new(jobs))).await
     }
 

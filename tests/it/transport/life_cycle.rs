@@ -15,7 +15,7 @@ use transferscore::transport::proto::{
 use super::fake::{Fake, RawClient, Running};
 
 #[derive(Clone, Copy, Debug)]
-enum Shape {
+pub enum Shape {
     Unary,
     Stream,
     Attack,
@@ -23,15 +23,15 @@ enum Shape {
     FineTune,
 }
 
-const SHAPES: [Shape; 5] = [Shape::Unary, Shape::Stream, Shape::Attack, Shape::Compare, Shape::FineTune];
+pub const SHAPES: [Shape; 5] = [Shape::Unary, Shape::Stream, Shape::Attack, Shape::Compare, Shape::FineTune];
 
-struct Caller {
+pub struct Caller {
     service: TransferScoreServiceClient<RawClient>,
     timeout: Option<&'static str>,
 }
 
 impl Caller {
-    fn of(running: &Running) -> Self {
+    pub fn of(running: &Running) -> Self {
         let service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
         Caller { service, timeout: None }
     }
@@ -50,7 +50,7 @@ impl Caller {
     }
 
     /// Makes the call to its end; tells how many results came.
-    async fn call(mut self, shape: Shape, behaviour: &str) -> Result<usize, Status> {
+    pub async fn call(mut self, shape: Shape, behaviour: &str) -> Result<usize, Status> {
         match shape {
             Shape::Unary => {
                 let request = self.request(TransferScoreRequest {

@@ -9,4 +9,5 @@ mod life_cycle;
 mod numbers;
 mod surroundings;
 mod tuned;
+mod turns;
 mod uploading;
