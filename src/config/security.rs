@@ -20,7 +20,7 @@ pub struct SecurityArgs {
     /// File of the tokens that may call, TOML; read again when it changes
     #[arg(long, value_name = "FILE", env = "TRANSFERSCORE_TOKENS")]
     pub tokens: Option<PathBuf>,
-    /// Origin of web pages that may call, such as https://example.org; repeat for several, or separate by ','
+    /// Origin of web pages that may call, scheme and host without a path; repeat for several, or separate by ','
     #[arg(long = "web-origin", value_name = "ORIGIN", env = "TRANSFERSCORE_WEB_ORIGIN", value_delimiter = ',')]
     pub web_origins: Vec<String>,
 }

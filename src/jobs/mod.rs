@@ -1,6 +1,6 @@
 //! Jobs: long work that outlives its client and the process, with its events, its units and its results.
 //!
-//! [`store`] keeps them on disk, [`runner`] works on one after another. What a job computes is not known here: requests,
+//! `store` keeps them on disk, `runner` works on one after another. What a job computes is not known here: requests,
 //! rows and results are bytes, and [`Work`] makes one of the other. Every function blocks for as long as the disk takes.
 //!
 //! Invariant: what was told of a job is on the disk before it is told, so that nothing that anybody has seen is lost. Only

@@ -1,5 +1,5 @@
 //! What a process tells of itself: logs here, on standard error, so that standard output stays the command's own; numbers
-//! in [`metrics`], time by stage in [`stage`].
+//! in [`metrics`], time by stage in `stage`.
 
 pub mod metrics;
 mod stage;
