@@ -64,6 +64,8 @@ fmt: ## format the sources
 lint: ## check the format, clippy and the documentation, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@# The lock file of the fuzz targets follows ours.
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
 clean: ## remove what was built and fetched
