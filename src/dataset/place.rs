@@ -145,11 +145,15 @@ impl Place {
     /// A file that cannot be read, lies outside the root, or has more than `limit` bytes.
     pub fn open(&self, limit: u64) -> Result<(File, u64), DatasetError> {
         self.confine()?;
-        let file = File::open(&self.path).map_err(|source| self.unreadable(source))?;
-        let metadata = file.metadata().map_err(|source| self.unreadable(source))?;
-        if !metadata.is_file() {
-            return Err(self.wrong("is no file; put the file itself there".to_owned()));
-        }
+        let regular = |metadata: fs::Metadata| {
+            let wrong = || self.wrong("is no file; put the file itself there".to_owned());
+            if metadata.is_file() { Ok(metadata) } else { Err(wrong()) }
+        };
+        let unreadable = |source| self.unreadable(source);
+        // Looked at before it is opened: opening a pipe would wait for somebody who writes into it.
+        regular(fs::metadata(&self.path).map_err(unreadable)?)?;
+        let file = File::open(&self.path).map_err(unreadable)?;
+        let metadata = regular(file.metadata().map_err(unreadable)?)?;
         let bytes = metadata.len();
         if bytes > limit {
             return Err(ShelfError::TooLarge { file: self.label.clone(), bytes, limit }.into());

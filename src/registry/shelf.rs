@@ -46,8 +46,10 @@ impl Placement {
     /// Whether such a thing lies at its path.
     fn is_at(self, path: &Path) -> bool {
         match self {
-            // `symlink_metadata`, so that a link that leads nowhere or outside is told with its problem.
-            Placement::InFolder(_) | Placement::Bare(_) => fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir()),
+            // `symlink_metadata`, so that a link that leads nowhere or outside is told with its problem; and so is anything
+            // in a file's place.
+            Placement::InFolder(_) => fs::symlink_metadata(path).is_ok(),
+            Placement::Bare(_) => fs::symlink_metadata(path).is_ok_and(|m| !m.is_dir()),
             Placement::Folder(is_one) => path.is_dir() && is_one(path),
         }
     }
@@ -321,12 +323,14 @@ impl Located {
     /// # Errors
     /// A file that cannot be read, is no regular file, or is larger than `limit` bytes.
     pub fn open(&self, limit: u64) -> Result<(File, Stamp), ShelfError> {
+        let regular = |metadata: fs::Metadata| {
+            let source = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+            if metadata.is_file() { Ok(metadata) } else { Err(source()) }
+        };
+        // Looked at before it is opened: opening a pipe would wait for somebody who writes into it.
+        fs::metadata(&self.path).and_then(regular).map_err(|source| self.unreadable(source))?;
         let file = File::open(&self.path).map_err(|source| self.unreadable(source))?;
-        let metadata = file.metadata().map_err(|source| self.unreadable(source))?;
-        if !metadata.is_file() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
-            return Err(self.unreadable(source));
-        }
+        let metadata = file.metadata().and_then(regular).map_err(|source| self.unreadable(source))?;
         if metadata.len() > limit {
             return Err(ShelfError::TooLarge { file: self.label.clone(), bytes: metadata.len(), limit });
         }

@@ -77,6 +77,11 @@ impl ServerProcess {
 }
 
 impl ServerProcess {
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the server as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

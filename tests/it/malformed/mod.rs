@@ -14,12 +14,10 @@ use std::{
     process::Command,
 };
 
-use bytes::{Buf, BufMut};
 use prost::Message;
 use tonic::{
     Request, Status,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
@@ -27,7 +25,10 @@ use transferscore::transport::proto::{
     ListDatasetsRequest, ListJobsRequest, ListModelsRequest, TransferScoreRequest, transfer_score_request::Probe,
 };
 
-use crate::server_process::{ServerProcess, repository};
+use crate::{
+    raw_call::Raw,
+    server_process::{ServerProcess, repository},
+};
 
 /// One call that is to be refused.
 struct Case {
@@ -45,43 +46,6 @@ impl Case {
     fn new(name: &str, method: &str, messages: Vec<Vec<u8>>, reason: &str, field: &str) -> Case {
         let [name, method, reason, field] = [name, method, reason, field].map(str::to_owned);
         Case { name, method, messages, reason, field }
-    }
-}
-
-/// Messages as they are on the wire.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, message: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
     }
 }
 
