@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, ErrorCode, Transaction, types::Type};
+use rusqlite::{Connection, ErrorCode, Transaction, ffi, types::Type};
 
 use crate::error::{Error, Reason};
 
@@ -104,8 +104,11 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        // SQLite takes a quota, or a limit of a file's size, for a failed write.
+        let is_not_written = error.sqlite_error().is_some_and(|cause| cause.extended_code == ffi::SQLITE_IOERR_WRITE);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full,
+            _ if is_not_written => StoreError::Full,
             _ => StoreError::Sql(error),
         }
     }

@@ -1,5 +1,6 @@
 //! Jobs: the store alone, the service in front of a fake domain, and real servers that are killed.
 
+mod clock;
 mod command_line;
 mod processes;
 pub mod service;

@@ -1,6 +1,9 @@
-//! Real servers: one that is killed in the middle of a job, and the next one.
+//! Real servers: one that is killed in the middle of a job or has no more room for it, and the next one.
+
+use std::{path::Path, process::Command};
 
 use prost::Message;
+use sha2::{Digest, Sha256};
 use transferscore::transport::{
     client::{Client, JobEvents},
     proto::{
@@ -10,7 +13,11 @@ use transferscore::transport::{
     },
 };
 
+use super::file;
 use crate::server_process::{ServerProcess, repository};
+
+/// What a file may take where the disk is to be full, in blocks of 512 bytes: room for one unit of [`ranking`], which takes 1 MiB.
+const BLOCKS: u32 = 4_096;
 
 /// A ranking whose every source takes a while.
 fn ranking() -> RankSourcesRequest {
@@ -29,7 +36,7 @@ fn ranking() -> RankSourcesRequest {
     }
 }
 
-fn server(jobs: &std::path::Path) -> ServerProcess {
+fn server(jobs: &Path) -> ServerProcess {
     let jobs = jobs.to_str().expect("a path in UTF-8");
     ServerProcess::start_with(&repository("models"), &repository("models/datasets"), &["--jobs", jobs])
 }
@@ -85,29 +92,45 @@ async fn direct_ranking(client: &Client) -> RankingResult {
     result
 }
 
+/// Has a server work on a job until some of its units are finished, and kills it. Gives the job's name.
+async fn killed_after(units: usize, folder: &Path, seen: &mut Seen) -> String {
+    let server = server(folder);
+    let client = connect(&server).await;
+    let name = create(&client, Work::Rank(ranking())).await;
+    let mut events = watch(&client, &name, 0).await;
+    while seen.units.len() < units {
+        let event = events.next().await.expect("an event").expect("the job goes on");
+        seen.add(event.sequence, event.event.expect("an event"));
+    }
+    server.kill();
+    name
+}
+
+/// Follows a job from where it was last seen to its end.
+async fn follow(client: &Client, name: &str, seen: &mut Seen) {
+    let mut events = watch(client, name, seen.last).await;
+    while let Some(event) = events.next().await.expect("an event") {
+        seen.add(event.sequence, event.event.expect("an event"));
+    }
+}
+
+/// Holds a job's result against that of a server that knows nothing of the job.
+async fn assert_undisturbed(client: &Client, name: &str) {
+    let found = client.job(name).await.expect("the job");
+    let Some(get_job_response::Result::Ranking(result)) = found.result else { panic!("{:?}", found.job) };
+    let undisturbed = direct_ranking(&connect(&ServerProcess::start_bundled()).await).await;
+    assert_eq!(result.encode_to_vec(), undisturbed.encode_to_vec());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_no_finished_unit_and_the_result_is_the_same_to_the_byte() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut seen = Seen::default();
-    let name = {
-        let first = server(folder.path());
-        let client = connect(&first).await;
-        let name = create(&client, Work::Rank(ranking())).await;
-        let mut events = watch(&client, &name, 0).await;
-        while seen.units.len() < 2 {
-            let event = events.next().await.expect("an event").expect("the job goes on");
-            seen.add(event.sequence, event.event.expect("an event"));
-        }
-        // Dropped here: SIGKILL.
-        name
-    };
+    let name = killed_after(2, folder.path(), &mut seen).await;
 
     let second = server(folder.path());
     let client = connect(&second).await;
-    let mut events = watch(&client, &name, seen.last).await;
-    while let Some(event) = events.next().await.expect("an event") {
-        seen.add(event.sequence, event.event.expect("an event"));
-    }
+    follow(&client, &name, &mut seen).await;
     let expected = [JobState::Queued, JobState::Running, JobState::Queued, JobState::Running, JobState::Succeeded];
     assert_eq!(seen.states, expected, "the first server was killed in the middle");
     let names: Vec<&str> = seen.units.iter().map(|(name, _)| name.as_str()).collect();
@@ -115,13 +138,63 @@ async fn a_killed_server_loses_no_finished_unit_and_the_result_is_the_same_to_th
     assert_eq!(seen.rows, ranking().source_models);
     let attempts: Vec<u32> = seen.units.iter().map(|&(_, attempt)| attempt).collect();
     assert!(attempts[..2] == [1, 1] && attempts.is_sorted() && attempts[4] == 2, "{attempts:?}");
+    assert_eq!(client.job(&name).await.expect("the job").job.expect("the job").attempts, 2);
+    assert_undisturbed(&client, &name).await;
+}
 
-    let found = client.job(&name).await.expect("the job");
-    assert_eq!(found.job.expect("the job").attempts, 2);
-    let Some(get_job_response::Result::Ranking(result)) = found.result else { panic!("no result") };
-    // A server that knows nothing of the job.
-    let undisturbed = direct_ranking(&connect(&ServerProcess::start_bundled()).await).await;
-    assert_eq!(result.encode_to_vec(), undisturbed.encode_to_vec());
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_units_are_computed_again_and_the_result_is_the_same_to_the_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut seen = Seen::default();
+    let name = killed_after(3, folder.path(), &mut seen).await;
+    // One is torn, one has other bytes in it, one is whole and says nothing that this program knows.
+    let store = file(folder.path());
+    let of = |unit: usize| format!("(SELECT key FROM units ORDER BY rowid LIMIT 1 OFFSET {unit})");
+    for (unit, damage) in [(0, "substr(unit, 1, length(unit) / 2)"), (1, "zeroblob(length(unit))")] {
+        let sql = format!("UPDATE units SET unit = {damage} WHERE key = {}", of(unit));
+        assert_eq!(store.execute(&sql, []).expect("a change"), 1);
+    }
+    let unknown = b"{}";
+    let sql = format!("UPDATE units SET unit = ?1, digest = ?2 WHERE key = {}", of(2));
+    assert_eq!(store.execute(&sql, (unknown, Sha256::digest(unknown).to_vec())).expect("a change"), 1);
+    drop(store);
+
+    let second = server(folder.path());
+    let client = connect(&second).await;
+    follow(&client, &name, &mut seen).await;
+    let again: Vec<&str> =
+        seen.units.iter().filter(|(_, attempt)| *attempt == 2).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(again, ranking().source_models, "none of the damaged ones is taken for what it was");
+    assert_undisturbed(&client, &name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_a_disk_that_takes_no_more_fails_and_the_server_lives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (models, datasets, jobs) = (repository("models"), repository("models/datasets"), folder.path().join("jobs"));
+    let flags = ["--jobs", jobs.to_str().expect("a path in UTF-8")];
+    {
+        // No file may grow beyond so many blocks: the kernel refuses to write as it does where a quota is used up.
+        let mut command = Command::new("sh");
+        let limited = format!("trap '' XFSZ; ulimit -f {BLOCKS}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_transferscore")]);
+        let server = ServerProcess::start_by(command, &models, &datasets, &flags);
+        let client = connect(&server).await;
+        let name = create(&client, Work::Rank(ranking())).await;
+        let mut seen = Seen::default();
+        follow(&client, &name, &mut seen).await;
+        assert!(!seen.units.is_empty(), "there is room for a unit");
+        let job = client.job(&name).await.expect("the job").job.expect("the job");
+        let error = job.error.clone().expect("an error");
+        assert_eq!((job.state(), error.reason.as_str()), (JobState::Failed, "JOB_STORE_FULL"), "{error:?}");
+        assert!(error.message.contains("--jobs"), "{error:?}");
+        assert_eq!(direct_ranking(&client).await.rows.len(), ranking().source_models.len());
+    }
+    let server = ServerProcess::start_with(&models, &datasets, &flags);
+    let client = connect(&server).await;
+    let name = create(&client, Work::Rank(ranking())).await;
+    follow(&client, &name, &mut Seen::default()).await;
+    assert_undisturbed(&client, &name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,9 +232,9 @@ fn a_server_does_not_start_on_a_damaged_store() {
     std::fs::write(folder.path().join("jobs.sqlite"), "not a store, and never was one").expect("room");
     let folder = folder.path().to_str().expect("a path in UTF-8");
     let (models, datasets) = (repository("models"), repository("models/datasets"));
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_transferscore"))
+    let output = Command::new(env!("CARGO_BIN_EXE_transferscore"))
         .args(["serve", "--log", "error", "--listen", "127.0.0.1:0", "--jobs", folder, "--models"])
-        .args([models.as_path(), std::path::Path::new("--datasets"), datasets.as_path()])
+        .args([models.as_path(), Path::new("--datasets"), datasets.as_path()])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("the binary runs");
