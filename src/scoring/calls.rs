@@ -108,14 +108,14 @@ pub trait Scoring: Send + Sync + 'static {
     ///
     /// # Errors
     /// `MODEL_NOT_FOUND`, `MODEL_INVALID`, `MODEL_NOT_DIFFERENTIABLE`, or `OPTION_OUT_OF_RANGE` for a tensor that the model
-    /// does not have.
-    fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>>;
+    /// does not have; `CANCELLED`.
+    fn gradient(&self, request: &GradientRequest, cancel: &Cancel) -> Result<Vec<u8>>;
 
     /// Compiles a model for samples as a dataset has them, or as the model itself declares them, and keeps it ready.
     ///
     /// # Errors
-    /// Those of a score that lie in the model; `OPTION_UNSUPPORTED` where neither tells the samples' shape.
-    fn load_model(&self, name: &str, dataset: Option<&str>) -> Result<LoadedModel>;
+    /// Those of a score that lie in the model; `OPTION_UNSUPPORTED` where neither tells the samples' shape; `CANCELLED`.
+    fn load_model(&self, name: &str, dataset: Option<&str>, cancel: &Cancel) -> Result<LoadedModel>;
 
     /// Drops what is in memory of a model; its file stays, and a later call loads it again.
     ///

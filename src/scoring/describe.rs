@@ -1,9 +1,10 @@
 //! What is told about models without running them.
 
 use crate::{
+    cancel::Cancel,
     dataset::Collection,
     error::{Error, Reason, Result},
-    gradient::{self, Dim, Graph, Port},
+    gradient::{self, Dim, ElementType, Graph, Port},
     registry::{Features, Layout, Snapshot},
     scoring::types::*,
 };
@@ -87,16 +88,38 @@ pub fn check(snapshot: &Snapshot) -> Result<ModelCheck> {
 ///
 /// # Errors
 /// [`Reason::ModelInvalid`], [`Reason::ModelNotDifferentiable`], [`Reason::OptionOutOfRange`] for a tensor that the
-/// model does not have.
-pub fn gradient_graph(snapshot: &Snapshot, request: &GradientRequest) -> Result<Vec<u8>> {
-    let derived = derived(&parse(snapshot)?, request).map_err(|cause| {
-        let reason = match cause {
-            gradient::GradientError::Request(_) => Reason::OptionOutOfRange,
-            _ => Reason::ModelNotDifferentiable,
-        };
-        Error::new(reason, format!("model `{}`: {cause}", snapshot.name()))
+/// model does not have, [`Reason::Cancelled`].
+pub fn gradient_graph(snapshot: &Snapshot, request: &GradientRequest, cancel: &Cancel) -> Result<Vec<u8>> {
+    cancel.check()?;
+    let graph = parse(snapshot)?;
+    cancel.check()?;
+    let derived = derived(&graph, request).map_err(|cause| {
+        let message = format!("model `{}`: {cause}", snapshot.name());
+        match cause {
+            gradient::GradientError::Request(_) => {
+                let error = Error::new(Reason::OptionOutOfRange, message);
+                match foreign_tensor(&graph, request) {
+                    Some(field) => error.at(field),
+                    None => error,
+                }
+            }
+            _ => Error::new(Reason::ModelNotDifferentiable, message),
+        }
     })?;
+    cancel.check()?;
     Ok(derived.to_onnx())
+}
+
+/// The field of a request that names what is no float tensor of the model, or no output of it.
+fn foreign_tensor(graph: &Graph, request: &GradientRequest) -> Option<String> {
+    let is_float = |port: &Port| port.element().is_none_or(ElementType::is_float);
+    let are_named = |ports: Vec<Port>, name: &String| ports.iter().any(|port| port.name == *name && is_float(port));
+    let inner = graph.tensors();
+    let is_input = |name: &String| inner.contains(name) || are_named(graph.inputs(), name);
+    let is_output = |name: &String| are_named(graph.outputs(), name);
+    let of = |field: &str, index: usize| format!("{field}[{index}]");
+    let input = request.inputs.iter().position(|name| !is_input(name)).map(|index| of("inputs", index));
+    input.or_else(|| request.outputs.iter().position(|name| !is_output(name)).map(|index| of("outputs", index)))
 }
 
 /// Derives a gradient graph. No inputs or outputs named means every float one.

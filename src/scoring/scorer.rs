@@ -385,18 +385,20 @@ impl Scoring for Scorer {
         describe::check(&*self.snapshot(name)?)
     }
 
-    fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>> {
-        describe::gradient_graph(&*self.snapshot(&request.name)?, request)
+    fn gradient(&self, request: &GradientRequest, cancel: &Cancel) -> Result<Vec<u8>> {
+        describe::gradient_graph(&*self.snapshot(&request.name)?, request, cancel)
     }
 
-    fn load_model(&self, name: &str, dataset: Option<&str>) -> Result<LoadedModel> {
+    fn load_model(&self, name: &str, dataset: Option<&str>, cancel: &Cancel) -> Result<LoadedModel> {
         let snapshot = self.snapshot(name)?;
+        cancel.check()?;
         let sample_shape = match dataset {
             Some(dataset) => {
                 self.datasets.find(dataset).map_err(|cause| Error::from(cause).at("dataset"))?.shape().to_vec()
             }
             None => describe::declared_shape(&snapshot)?,
         };
+        cancel.check()?;
         let network = self.network_of(&snapshot, &sample_shape, None)?;
         if network.size_bytes() > self.config.session_bytes {
             let message = format!(

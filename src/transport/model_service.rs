@@ -58,7 +58,7 @@ impl model_service_server::ModelService for ModelService {
         let context = Context::of(&request);
         let request = gradient_request(request.into_inner()).map_err(|error| context.status(&error))?;
         Ok(self.calls.stream(context, move |scoring, outlet, cancel| {
-            let graph = scoring.gradient(&request)?;
+            let graph = scoring.gradient(&request, cancel)?;
             for chunk in graph.chunks(limits::CHUNK_BYTES) {
                 cancel.check()?;
                 outlet.send(ExportGradientGraphResponse { chunk: chunk.to_vec() })?;
@@ -77,7 +77,9 @@ impl model_service_server::ModelService for ModelService {
         };
         let (name, dataset) = names().map_err(|error| context.status(&error))?;
         self.calls
-            .compute(context, move |scoring, _| Ok(convert::loaded(scoring.load_model(&name, dataset.as_deref())?)))
+            .compute(context, move |scoring, cancel| {
+                Ok(convert::loaded(scoring.load_model(&name, dataset.as_deref(), cancel)?))
+            })
             .await
     }
 

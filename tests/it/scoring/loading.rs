@@ -15,9 +15,9 @@ fn scored(scorer: &Scorer, source: &str, seed: u64) -> PairScores {
 #[test]
 fn a_model_is_loaded_dropped_and_loaded_again() {
     let scorer = bundled();
-    let loaded = scorer.load_model("digits-50", None).unwrap();
+    let loaded = scorer.load_model("digits-50", None, &Cancel::default()).unwrap();
     assert_eq!((loaded.sample_shape, loaded.output_shape), (vec![1, 8, 8], vec![4]));
-    assert_eq!(scorer.load_model("digits-50", Some("digits")).unwrap().sample_shape, [1, 8, 8]);
+    assert_eq!(scorer.load_model("digits-50", Some("digits"), &Cancel::default()).unwrap().sample_shape, [1, 8, 8]);
     let unloaded = scorer.unload_model("digits-50").unwrap();
     assert_eq!(unloaded, UnloadedModel { was_loaded: true, in_use: false });
     assert!(!scorer.unload_model("digits-50").unwrap().was_loaded);
@@ -31,6 +31,9 @@ fn a_model_is_loaded_dropped_and_loaded_again() {
 
     let nothing = scorer.unload_model("digits-51").unwrap_err();
     assert_eq!((nothing.reason, nothing.field.as_deref()), (Reason::ModelNotFound, Some("name")));
-    assert_eq!(scorer.load_model("digits-51", None).unwrap_err().reason, Reason::ModelNotFound);
-    assert_eq!(scorer.load_model("digits-50", Some("none")).unwrap_err().field.as_deref(), Some("dataset"));
+    assert_eq!(scorer.load_model("digits-51", None, &Cancel::default()).unwrap_err().reason, Reason::ModelNotFound);
+    assert_eq!(
+        scorer.load_model("digits-50", Some("none"), &Cancel::default()).unwrap_err().field.as_deref(),
+        Some("dataset")
+    );
 }

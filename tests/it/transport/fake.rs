@@ -30,17 +30,20 @@ use transferscore::{
 };
 
 use super::{
-    fake_answers::{adversarial_summary, affine_fit, comparison, dataset, examples, model, not_found, sides},
+    fake_answers::{adversarial_summary, comparison, dataset, examples, model, not_found, pair_scores},
     fake_ranking,
-    tuned::{fine_tune_scores, fine_tuned},
+    tuned::fine_tuned,
 };
+
+/// Begins a name that counts only once something was told.
+const LATE: &str = "late-";
 
 /// Changes the scores that the fake gives.
 pub type Spoil = fn(&mut PairScores);
 
-/// The behaviours, by the name of the reference model:
-/// `ok` answers; `wait` goes on until cancelled or released and keeps its turn; `share` does so and lets others have theirs;
-/// `panic` panics; anything else is not found.
+/// The behaviours, by the name of the model or dataset that a call is about: `ok` answers; `wait` goes on until cancelled or
+/// released and keeps its turn, and `wait-` with a name does as that name then; `share` waits so and lets others have their
+/// turn; `panic` panics; anything else is not found. With `late-` before it, a name counts only once something was told.
 #[derive(Default)]
 pub struct Fake {
     pub spoil: Option<Spoil>,
@@ -50,6 +53,8 @@ pub struct Fake {
     pub spoil_fine_tuned: Option<fn(&mut FineTuned)>,
     /// Sources of rankings that were not among the units, in the order in which they were computed.
     pub computed: Mutex<Vec<String>>,
+    /// How listings behave, which name nothing; empty is as `ok`.
+    pub listings: String,
     pub released: AtomicBool,
     pub marks: Marks,
 }
@@ -101,12 +106,29 @@ impl Fake {
                         // Its end is looked for above, so that it is marked.
                         let _is_cancelled = cancel.check();
                     }
-                    std::thread::yield_now();
+                    // Many may wait at once, and others have work to do.
+                    std::thread::park_timeout(Duration::from_millis(1));
                 }
                 Ok(())
             }
+            name if name.starts_with(LATE) => Ok(()),
+            name if name.starts_with("wait-") => {
+                self.behave("wait", cancel)?;
+                self.behave(&name["wait-".len()..], cancel)
+            }
             "panic" => panic!("a secret of the server"),
             name => Err(not_found(name)),
+        }
+    }
+
+    /// What a name brings about once something was told.
+    fn behave_late(&self, name: &str, cancel: &Cancel) -> Result<()> {
+        name.strip_prefix(LATE).map_or(Ok(()), |name| self.behave(name, cancel))
+    }
+
+    fn list(&self) {
+        if !self.listings.is_empty() {
+            let _not_found = self.behave(&self.listings, &Cancel::default());
         }
     }
 
@@ -168,6 +190,7 @@ impl Scoring for Fake {
             }
             on_event(RankingEvent::Row { source_model: source_model.clone(), scores: Box::new(self.scores()) });
             self.behave_at(source_model, cancel)?;
+            self.behave_late(&request.reference_model, cancel)?;
             cancel.check()?;
         }
         let mut ranking = fake_ranking::ranking(request);
@@ -185,6 +208,7 @@ impl Scoring for Fake {
     ) -> Result<FineTuned> {
         self.behave(&request.model, cancel)?;
         on_progress(Progress { done: 1, total: 2, stage: request.model.clone() });
+        self.behave_late(&request.model, cancel)?;
         let mut tuned = fine_tuned(request);
         if let Some(spoil) = self.spoil_fine_tuned {
             spoil(&mut tuned);
@@ -207,6 +231,7 @@ impl Scoring for Fake {
                 spoil(&mut examples);
             }
             on_event(AdversarialEvent::Examples(Box::new(examples)));
+            self.behave_late(&request.models[0], cancel)?;
             cancel.check()?;
         }
         Ok(adversarial_summary(request))
@@ -219,8 +244,10 @@ impl Scoring for Fake {
         on_progress: &mut (dyn FnMut(Progress) + Send),
         cancel: &Cancel,
     ) -> Result<TaskComparison> {
-        self.behave(request.models.first().map_or("ok", String::as_str), cancel)?;
+        let name = request.models.first().map_or("ok", String::as_str);
+        self.behave(name, cancel)?;
         on_progress(Progress { done: 1, total: 2, stage: "ok".to_owned() });
+        self.behave_late(name, cancel)?;
         let mut comparison = comparison(request);
         if let Some(spoil) = self.spoil_comparison {
             spoil(&mut comparison);
@@ -229,11 +256,13 @@ impl Scoring for Fake {
     }
 
     fn models(&self) -> Vec<ModelDescription> {
+        self.list();
         vec![model("ok")]
     }
 
     fn model(&self, name: &str) -> Result<ModelDescription> {
-        if name == "ok" { Ok(model(name)) } else { Err(not_found(name)) }
+        self.behave(name, &Cancel::default())?;
+        Ok(model(name))
     }
 
     fn check(&self, name: &str) -> Result<ModelCheck> {
@@ -242,14 +271,18 @@ impl Scoring for Fake {
         Ok(ModelCheck { model: self.model(name)?, opset: 18, obstacles, operators })
     }
 
-    fn gradient(&self, request: &GradientRequest) -> Result<Vec<u8>> {
-        self.behave(&request.name, &Cancel::default())?;
+    fn gradient(&self, request: &GradientRequest, cancel: &Cancel) -> Result<Vec<u8>> {
+        self.behave(&request.name, cancel)?;
+        if request.name.starts_with(LATE) {
+            // More than there is room for on its way.
+            return Ok(vec![0; 80 << 20]);
+        }
         // Longer than a chunk, so that its pieces have to be put together.
         Ok((0..3_000_000_u32).map(|index| index as u8).collect())
     }
 
-    fn load_model(&self, name: &str, dataset: Option<&str>) -> Result<LoadedModel> {
-        self.behave(name, &Cancel::default())?;
+    fn load_model(&self, name: &str, dataset: Option<&str>, cancel: &Cancel) -> Result<LoadedModel> {
+        self.behave(name, cancel)?;
         let sample_shape = if dataset.is_some() { vec![1, 8, 8] } else { vec![64] };
         Ok(LoadedModel { description: model(name), sample_shape, output_shape: vec![10] })
     }
@@ -272,6 +305,7 @@ impl Scoring for Fake {
     }
 
     fn datasets(&self) -> Vec<DatasetDescription> {
+        self.list();
         vec![dataset("digits")]
     }
 
@@ -292,129 +326,11 @@ impl Scoring for Fake {
     }
 
     fn dataset(&self, name: &str) -> Result<DatasetDescription> {
-        if name == "digits" {
+        if name == "digits" || self.behave(name, &Cancel::default()).is_ok() {
             return Ok(dataset(name));
         }
         Err(Error::new(Reason::DatasetNotFound, format!("there is no dataset {name}; ListDatasets lists them"))
             .at("name"))
-    }
-}
-
-pub fn estimate(value: f64) -> Estimate {
-    Estimate {
-        null_floor: Some(0.1),
-        shuffled: Some(ShuffledNull { mean: 0.1, upper: 0.2 }),
-        ..Estimate::of(value, value, value)
-    }
-}
-
-fn directional() -> DirectionalScores {
-    let loss = LossScores {
-        attack_loss: estimate(2.0),
-        clean_loss: estimate(1.0),
-        white_box_loss: estimate(4.0),
-        loss_ratio: Some(estimate(0.5)),
-        fooling_rate: Some(estimate(0.5)),
-        conditional_fooling_rate: Some(estimate(0.6)),
-    };
-    DirectionalScores {
-        alpha1: estimate(0.5),
-        alpha2: estimate(0.5),
-        combined: estimate(0.25),
-        tau2: Some(estimate(0.5)),
-        tau2_skipped: String::new(),
-        n_dead_samples: 1,
-        loss: Some(loss),
-    }
-}
-
-pub fn pair_scores() -> PairScores {
-    let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
-    let solver = SolverReport {
-        solver: Solver::Lanczos,
-        n_converged: 7,
-        mean_residual: 1e-6,
-        max_residual: 2e-5,
-        mean_steps: 9.5,
-    };
-    PairScores {
-        source_to_reference: directional(),
-        reference_to_source: directional(),
-        tau1: estimate(0.5),
-        variants: vec![VariantScores {
-            variant: Variant { epsilon: Some(0.03), level: 0 },
-            source_to_reference: directional(),
-            reference_to_source: directional(),
-            tau1: estimate(0.5),
-            similarity: Some(estimate(3.0)),
-        }],
-        similarity: Some(estimate(3.0)),
-        gradient_matching: Some(GradientMatching {
-            distance: estimate(1.0),
-            explained: estimate(0.5),
-            probes: Some(ProbeErrors { n_probes: 32, distance: 0.1, explained: 0.01 }),
-        }),
-        theory: Some(TheoryScores {
-            checks: Some(TheoryChecks { first: Some(sides()), second: sides(), third: Some(sides()) }),
-            skipped: vec!["theorem 1 is of models with a single output".to_owned()],
-        }),
-        source_solver: Some(solver),
-        reference_solver: Some(solver),
-        knowledge: KnowledgeScores {
-            function_matching: Some(affine_fit()),
-            affine_transfer: Some(affine_fit()),
-            linear_probe: Some(LinearProbe {
-                accuracy: estimate(0.9),
-                cross_entropy: estimate(0.3),
-                l2: 0.01,
-                folds: 5,
-                n_features: 3,
-                majority_accuracy: 0.25,
-                classes: vec![ClassFigures { label: 0, n_samples: 8, accuracy: 0.9, cross_entropy: 0.3 }],
-            }),
-            verification: Some(Verification {
-                accuracy: estimate(0.9),
-                roc_auc: estimate(0.95),
-                true_accept_rates: [Some(estimate(0.5)), Some(estimate(0.25))],
-                threshold: 0.4,
-                n_pairs: 6,
-            }),
-            estimators: Estimator::all().map(|of| (of, Score::with_interval(estimate(-1.0)))).collect(),
-            fine_tune: Some(fine_tune_scores()),
-            n_parameters: 1_000,
-            clean_accuracy: Some(0.93),
-            skipped: vec![(KnowledgeMeasure::LinearProbe, "no labels".to_owned())],
-        },
-        provenance: Provenance {
-            source_model: reference("source"),
-            reference_model: reference("ok"),
-            dataset: "digits".to_owned(),
-            probe_digest: "11".to_owned(),
-            n_samples: 8,
-            dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
-            seed: 7,
-            attack: AttackOptions {
-                method: AttackMethod::Pgd,
-                norm: Some(Norm::Linf),
-                epsilon: Some(0.03),
-                steps: 10,
-                step_size: Some(0.0075),
-                random_start: true,
-                loss: Some(AttackLoss::CrossEntropy),
-                virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
-                epsilons: vec![0.1],
-                restarts: 2,
-                use_labels: true,
-                target: Some(TargetClass::LeastLikely),
-                momentum: MomentumOptions { decay: Some(0.5), of: Some(Accumulated::Directions) },
-                diversity: Some(InputDiversity { probability: 0.5, least_size: 0.9 }),
-                translation: Some(TranslationKernel { size: 15, reach: 3.0 }),
-                scales: 2,
-                boundary: BoundaryOptions { candidates: 5, overshoot: Some(0.02) },
-            },
-            confidence: Confidence { level: 0.95, resamples: 1_000 },
-            provider: "CPU".to_owned(),
-        },
     }
 }
 
@@ -474,7 +390,7 @@ impl Running {
         Running::around(fake, server.with_security(security))
     }
 
-    async fn serving(fake: Arc<Fake>, settings: ServerSettings, jobs: Option<Arc<Jobs>>) -> Self {
+    pub async fn serving(fake: Arc<Fake>, settings: ServerSettings, jobs: Option<Arc<Jobs>>) -> Self {
         let server = Server::bind(settings, Arc::clone(&fake) as Arc<dyn Scoring>).await.expect("a free port");
         Running::around(fake, server.with_jobs(jobs))
     }

@@ -6,7 +6,7 @@ use transferscore::{
     stats::{AgainstChance, GroupAgreement},
 };
 
-use super::fake::{estimate, pair_scores};
+use super::tuned::fine_tune_scores;
 
 pub fn examples(radius: f64) -> AdversarialExamples {
     let reading = |model: &str| ModelReading {
@@ -155,4 +155,122 @@ pub fn affine_fit() -> AffineFit {
 
 pub fn sides() -> TheoremCheck {
     TheoremCheck { left: 1.0, right: 3.5 }
+}
+
+pub fn estimate(value: f64) -> Estimate {
+    Estimate {
+        null_floor: Some(0.1),
+        shuffled: Some(ShuffledNull { mean: 0.1, upper: 0.2 }),
+        ..Estimate::of(value, value, value)
+    }
+}
+
+fn directional() -> DirectionalScores {
+    let loss = LossScores {
+        attack_loss: estimate(2.0),
+        clean_loss: estimate(1.0),
+        white_box_loss: estimate(4.0),
+        loss_ratio: Some(estimate(0.5)),
+        fooling_rate: Some(estimate(0.5)),
+        conditional_fooling_rate: Some(estimate(0.6)),
+    };
+    DirectionalScores {
+        alpha1: estimate(0.5),
+        alpha2: estimate(0.5),
+        combined: estimate(0.25),
+        tau2: Some(estimate(0.5)),
+        tau2_skipped: String::new(),
+        n_dead_samples: 1,
+        loss: Some(loss),
+    }
+}
+
+pub fn pair_scores() -> PairScores {
+    let reference = |name: &str| ModelReference { name: name.to_owned(), digest: "00".to_owned() };
+    let solver = SolverReport {
+        solver: Solver::Lanczos,
+        n_converged: 7,
+        mean_residual: 1e-6,
+        max_residual: 2e-5,
+        mean_steps: 9.5,
+    };
+    PairScores {
+        source_to_reference: directional(),
+        reference_to_source: directional(),
+        tau1: estimate(0.5),
+        variants: vec![VariantScores {
+            variant: Variant { epsilon: Some(0.03), level: 0 },
+            source_to_reference: directional(),
+            reference_to_source: directional(),
+            tau1: estimate(0.5),
+            similarity: Some(estimate(3.0)),
+        }],
+        similarity: Some(estimate(3.0)),
+        gradient_matching: Some(GradientMatching {
+            distance: estimate(1.0),
+            explained: estimate(0.5),
+            probes: Some(ProbeErrors { n_probes: 32, distance: 0.1, explained: 0.01 }),
+        }),
+        theory: Some(TheoryScores {
+            checks: Some(TheoryChecks { first: Some(sides()), second: sides(), third: Some(sides()) }),
+            skipped: vec!["theorem 1 is of models with a single output".to_owned()],
+        }),
+        source_solver: Some(solver),
+        reference_solver: Some(solver),
+        knowledge: KnowledgeScores {
+            function_matching: Some(affine_fit()),
+            affine_transfer: Some(affine_fit()),
+            linear_probe: Some(LinearProbe {
+                accuracy: estimate(0.9),
+                cross_entropy: estimate(0.3),
+                l2: 0.01,
+                folds: 5,
+                n_features: 3,
+                majority_accuracy: 0.25,
+                classes: vec![ClassFigures { label: 0, n_samples: 8, accuracy: 0.9, cross_entropy: 0.3 }],
+            }),
+            verification: Some(Verification {
+                accuracy: estimate(0.9),
+                roc_auc: estimate(0.95),
+                true_accept_rates: [Some(estimate(0.5)), Some(estimate(0.25))],
+                threshold: 0.4,
+                n_pairs: 6,
+            }),
+            estimators: Estimator::all().map(|of| (of, Score::with_interval(estimate(-1.0)))).collect(),
+            fine_tune: Some(fine_tune_scores()),
+            n_parameters: 1_000,
+            clean_accuracy: Some(0.93),
+            skipped: vec![(KnowledgeMeasure::LinearProbe, "no labels".to_owned())],
+        },
+        provenance: Provenance {
+            source_model: reference("source"),
+            reference_model: reference("ok"),
+            dataset: "digits".to_owned(),
+            probe_digest: "11".to_owned(),
+            n_samples: 8,
+            dropped: vec![DroppedSamples { reason: "over the limit".to_owned(), count: 2 }],
+            seed: 7,
+            attack: AttackOptions {
+                method: AttackMethod::Pgd,
+                norm: Some(Norm::Linf),
+                epsilon: Some(0.03),
+                steps: 10,
+                step_size: Some(0.0075),
+                random_start: true,
+                loss: Some(AttackLoss::CrossEntropy),
+                virtual_attack: VirtualAttackOptions { levels: 2, tolerance: Some(1e-4), ..Default::default() },
+                epsilons: vec![0.1],
+                restarts: 2,
+                use_labels: true,
+                target: Some(TargetClass::LeastLikely),
+                momentum: MomentumOptions { decay: Some(0.5), of: Some(Accumulated::Directions) },
+                diversity: Some(InputDiversity { probability: 0.5, least_size: 0.9 }),
+                translation: Some(TranslationKernel { size: 15, reach: 3.0 }),
+                scales: 2,
+                boundary: BoundaryOptions { candidates: 5, overshoot: Some(0.02) },
+            },
+            confidence: Confidence { level: 0.95, resamples: 1_000 },
+            provider: "CPU".to_owned(),
+        },
+    }
 }

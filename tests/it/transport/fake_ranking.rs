@@ -2,7 +2,7 @@
 
 use transferscore::scoring::types::*;
 
-use super::fake::estimate;
+use super::fake_answers::estimate;
 
 pub fn ranking(request: &RankingRequest) -> Ranking {
     let sources = &request.source_models;

@@ -2,7 +2,7 @@
 
 use transferscore::scoring::types::*;
 
-use super::fake::estimate;
+use super::fake_answers::estimate;
 
 /// A fine-tuning of two epochs.
 pub fn fine_tune_scores() -> FineTuneScores {

@@ -252,9 +252,9 @@ fn a_model_that_leaves_its_shape_open_is_loaded_for_a_dataset() {
         .output("y")
         .bytes();
     place.model(&upload("open", &open), &open).unwrap();
-    let refused = place.scorer.load_model("open", None);
+    let refused = place.scorer.load_model("open", None, &Cancel::default());
     assert_refused(refused, Reason::OptionUnsupported, Some("dataset"), "name a dataset");
-    assert_eq!(place.scorer.load_model("open", Some("digits")).unwrap().output_shape, [3]);
+    assert_eq!(place.scorer.load_model("open", Some("digits"), &Cancel::default()).unwrap().output_shape, [3]);
 }
 
 #[test]
