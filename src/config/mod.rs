@@ -184,6 +184,12 @@ pub enum ConfigError {
     NotAFolder { flag: &'static str, path: PathBuf },
     #[error("{flag} is {value}; give {allowed}")]
     OutOfRange { flag: &'static str, value: u64, allowed: String },
+    #[error(
+        "uploaded models and uploaded datasets would both go to {}; name a folder of its own for one of them with \
+         --upload-models or --upload-datasets",
+        path.display()
+    )]
+    OneFolder { path: PathBuf },
     #[error("{flag} takes {missing} too; give both")]
     Missing { flag: &'static str, missing: &'static str },
     #[error(
@@ -255,9 +261,14 @@ impl ServeConfig {
         }
         within("--upload-limit", uploads.upload_limit, 1, limits::DATASET_BYTES >> 20)?;
         within("--upload-space", uploads.upload_space, 1, u64::MAX >> 20)?;
+        let models = among("--upload-models", uploads.upload_models, &mut self.models)?;
+        let datasets = among("--upload-datasets", uploads.upload_datasets, &mut self.datasets)?;
+        if models.canonicalize().ok().is_some_and(|folder| datasets.canonicalize().is_ok_and(|other| other == folder)) {
+            return Err(ConfigError::OneFolder { path: datasets });
+        }
         self.uploads = Some(UploadConfig {
-            models: among("--upload-models", uploads.upload_models, &mut self.models)?,
-            datasets: among("--upload-datasets", uploads.upload_datasets, &mut self.datasets)?,
+            models,
+            datasets,
             file_bytes: uploads.upload_limit << 20,
             space_bytes: uploads.upload_space << 20,
         });

@@ -86,10 +86,12 @@ fn settings_are_checked_before_anything_starts() {
     let root = tempfile::tempdir().expect("a folder");
     let library = touch(&root.path().join("libonnxruntime.so"));
     let folder = root.path().display().to_string();
+    let data = root.path().join("data");
+    fs::create_dir(&data).expect("a folder");
+    let data = data.display().to_string();
     let configure = |extra: &[&str]| {
         let library = library.display().to_string();
-        let mut arguments =
-            vec!["transferscore", "--models", &folder, "--datasets", &folder, "--onnxruntime", &library];
+        let mut arguments = vec!["transferscore", "--models", &folder, "--datasets", &data, "--onnxruntime", &library];
         arguments.extend(extra);
         let Arguments { sources, limits, uploads } =
             Arguments::try_parse_from(arguments).expect("arguments that parse");
@@ -120,6 +122,9 @@ fn settings_are_checked_before_anything_starts() {
     ] {
         assert_eq!(configure(arguments).expect_err(expected).to_string(), expected);
     }
+    let one =
+        configure(&["--allow-uploads", "--upload-datasets", &format!("{folder}/data/..")]).expect_err("one folder");
+    assert!(one.to_string().contains("--upload-models or --upload-datasets"), "{one}");
 
     for (arguments, expected) in [
         (["--models", "/no/such/folder"], "--models /no/such/folder: not a folder; give an existing one"),
