@@ -2,8 +2,8 @@
 
 mod certificates;
 mod files;
-mod http;
-mod observed;
+pub mod http;
+pub mod observed;
 mod security;
 mod settings;
 mod web;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The value of a series, by its name and some of its labels.
-fn value(metrics: &str, name: &str, labels: &[&str]) -> f64 {
+pub fn value(metrics: &str, name: &str, labels: &[&str]) -> f64 {
     metrics
         .lines()
         .filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']))

@@ -1,9 +1,14 @@
-//! {unary, server stream} × {ok, cancel, deadline, error, panic, overload, shutdown}: the right status, and afterwards
-//! every permit is back.
+//! What may happen to a call, and that nothing is left of it: [`product`] of all methods, states and endings in front of a fake
+//! domain, [`process`] in front of a real one. Here, what each ending tells.
+
+mod methods;
+mod peer;
+mod process;
+mod product;
 
 use std::time::Duration;
 
-use tonic::{Code, Request, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use transferscore::transport::proto::{
     AttackRequest, CompareTasksRequest, FineTuneRequest, RankSourcesRequest, TransferScoreRequest, attack_request,
@@ -12,7 +17,7 @@ use transferscore::transport::proto::{
     transfer_score_service_client::TransferScoreServiceClient,
 };
 
-use super::fake::{Fake, RawClient, Running};
+use crate::transport::fake::{Fake, RawClient, Running};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
@@ -27,48 +32,33 @@ pub const SHAPES: [Shape; 5] = [Shape::Unary, Shape::Stream, Shape::Attack, Shap
 
 pub struct Caller {
     service: TransferScoreServiceClient<RawClient>,
-    timeout: Option<&'static str>,
 }
 
 impl Caller {
     pub fn of(running: &Running) -> Self {
-        let service = TransferScoreServiceClient::with_origin(running.raw_client(), running.origin());
-        Caller { service, timeout: None }
-    }
-
-    fn within(mut self, timeout: &'static str) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(timeout) = self.timeout {
-            request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(timeout));
-        }
-        request
+        Caller { service: TransferScoreServiceClient::with_origin(running.raw_client(), running.origin()) }
     }
 
     /// Makes the call to its end; tells how many results came.
     pub async fn call(mut self, shape: Shape, behaviour: &str) -> Result<usize, Status> {
         match shape {
             Shape::Unary => {
-                let request = self.request(TransferScoreRequest {
+                let request = TransferScoreRequest {
                     source_model: "source".to_owned(),
                     reference_model: behaviour.to_owned(),
                     probe: Some(transfer_score_request::Probe::Dataset("digits".to_owned())),
                     ..TransferScoreRequest::default()
-                });
+                };
                 self.service.transfer_score(request).await?;
                 Ok(1)
             }
             Shape::Stream => {
-                let request = self.request(RankSourcesRequest {
+                let request = RankSourcesRequest {
                     source_models: vec!["first".to_owned(), "second".to_owned()],
                     reference_model: behaviour.to_owned(),
                     probe: Some(rank_sources_request::Probe::Dataset("digits".to_owned())),
                     ..RankSourcesRequest::default()
-                });
+                };
                 let mut events = self.service.rank_sources(request).await?.into_inner();
                 let mut n_results = 0;
                 while let Some(event) = events.message().await? {
@@ -77,11 +67,11 @@ impl Caller {
                 Ok(n_results)
             }
             Shape::Compare => {
-                let request = self.request(CompareTasksRequest {
+                let request = CompareTasksRequest {
                     models: vec![behaviour.to_owned(), "other".to_owned()],
                     probe: Some(compare_tasks_request::Probe::Dataset("digits".to_owned())),
                     ..CompareTasksRequest::default()
-                });
+                };
                 let mut events = self.service.compare_tasks(request).await?.into_inner();
                 let mut n_results = 0;
                 while let Some(event) = events.message().await? {
@@ -90,11 +80,11 @@ impl Caller {
                 Ok(n_results)
             }
             Shape::FineTune => {
-                let request = self.request(FineTuneRequest {
+                let request = FineTuneRequest {
                     model: behaviour.to_owned(),
                     probe: Some(fine_tune_request::Probe::Dataset("digits".to_owned())),
                     ..FineTuneRequest::default()
-                });
+                };
                 let mut events = self.service.fine_tune(request).await?.into_inner();
                 let mut n_results = 0;
                 while let Some(event) = events.message().await? {
@@ -103,11 +93,11 @@ impl Caller {
                 Ok(n_results)
             }
             Shape::Attack => {
-                let request = self.request(AttackRequest {
+                let request = AttackRequest {
                     models: vec![behaviour.to_owned()],
                     probe: Some(attack_request::Probe::Dataset("digits".to_owned())),
                     ..AttackRequest::default()
-                });
+                };
                 let mut events = self.service.attack(request).await?.into_inner();
                 let mut n_results = 0;
                 while let Some(event) = events.message().await? {
@@ -133,30 +123,6 @@ async fn ok() {
     for (shape, n_results) in [(Shape::Unary, 1), (Shape::Stream, 3), (Shape::Attack, 3), (Shape::FineTune, 3)] {
         let running = Running::start(Fake::default()).await;
         assert_eq!(Caller::of(&running).call(shape, "ok").await.expect("scores"), n_results, "{shape:?}");
-        assert_all_permits_are_back(&running).await;
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_stops_the_work() {
-    for shape in SHAPES {
-        let running = Running::start(Fake::default()).await;
-        let call = tokio::spawn(Caller::of(&running).call(shape, "wait"));
-        running.fake.started().await;
-        assert_eq!(running.gauges.computing(), 1, "{shape:?}");
-        call.abort();
-        running.fake.cancelled().await;
-        assert_all_permits_are_back(&running).await;
-    }
-}
-
-#[tokio::test]
-async fn a_deadline_is_told_as_such_and_stops_the_work() {
-    for shape in SHAPES {
-        let running = Running::start(Fake::default()).await;
-        let status = Caller::of(&running).within("300m").call(shape, "wait").await.expect_err("too late");
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
-        running.fake.cancelled().await;
         assert_all_permits_are_back(&running).await;
     }
 }
@@ -211,25 +177,6 @@ async fn past_the_queue_a_call_is_sent_away_with_a_delay() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_the_queue_gives_its_place_back() {
-    for shape in SHAPES {
-        let running = Running::with_settings(Fake::default(), 1, 1, Duration::ZERO).await;
-        let computing = tokio::spawn(Caller::of(&running).call(shape, "wait"));
-        running.fake.started().await;
-        let waiting = tokio::spawn(Caller::of(&running).call(shape, "ok"));
-        while running.gauges.computing() < 2 {
-            tokio::task::yield_now().await;
-        }
-        waiting.abort();
-        while running.gauges.computing() > 1 {
-            tokio::task::yield_now().await;
-        }
-        running.fake.release();
-        computing.await.expect("no panic").expect("the first ends well");
-    }
-}
-
-#[tokio::test]
 async fn look_ups_do_not_wait_behind_computations() {
     let running = Running::with_settings(Fake::default(), 1, 0, Duration::ZERO).await;
     let computing = tokio::spawn(Caller::of(&running).call(Shape::Unary, "wait"));
@@ -238,22 +185,6 @@ async fn look_ups_do_not_wait_behind_computations() {
     assert_eq!(client.models().await.expect("a listing").len(), 1);
     running.fake.release();
     computing.await.expect("no panic").expect("scores");
-}
-
-#[tokio::test]
-async fn after_the_drain_calls_are_cancelled_and_the_server_ends() {
-    for shape in SHAPES {
-        let running = Running::start(Fake::default()).await;
-        let call = tokio::spawn(Caller::of(&running).call(shape, "wait"));
-        running.fake.started().await;
-        let (fake, gauges) = (running.fake.clone(), running.gauges.clone());
-        let served = running.stop();
-        let status = call.await.expect("no panic").expect_err("the server stopped");
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "SHUTTING_DOWN"), "{shape:?}");
-        fake.cancelled().await;
-        served.await.expect("no panic").expect("an end in order");
-        assert_eq!(gauges.computing(), 0);
-    }
 }
 
 #[tokio::test]
