@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients interface build demo test fuzz bench fmt lint clean
+.PHONY: help setup clients interface build demo test fuzz bench load fmt lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -57,6 +57,9 @@ bench: build ## compare with peers; BENCH=gradient, attacks, ranking or fine_tun
 	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benches/peers/requirements.txt
 	$(BENCH_VENV)/bin/python benches/peers/$(BENCH).py \
 		--transferscore $(abspath $(or $(CARGO_TARGET_DIR),target))/release/transferscore $(BENCH_ARGUMENTS)
+
+load: setup ## have many clients call a server at once, and time what the service adds; LOAD_ARGUMENTS="--clients 64 --seconds 600"
+	$(CARGO) bench --locked --bench load -- $(LOAD_ARGUMENTS)
 
 fmt: ## format the sources
 	$(CARGO) fmt
