@@ -86,7 +86,7 @@ impl Scorer {
     }
 
     /// Everything that a pair or a ranking needs, found and checked before any model runs.
-    fn survey(&self, request: &RankingRequest, source_field: &str) -> Result<Survey> {
+    fn survey(&self, request: &RankingRequest, source_field: &str, cancel: &Cancel) -> Result<Survey> {
         let options = &request.options;
         let plan = AttackPlan::new(&options.attack)?;
         let n_probes = survey::n_probes(&options.matching)?;
@@ -94,7 +94,7 @@ impl Scorer {
         let (probe, dropped) = self.probe(&request.probe, options.max_samples, limits::MIN_SAMPLES, options.seed)?;
         knowledge::check(&options.knowledge, &probe)?;
         let reference = self.network(&request.reference_model, probe.shape()).map_err(|e| e.at("reference_model"))?;
-        let (sources, skipped) = self.sources(request, source_field, probe.shape())?;
+        let (sources, skipped) = self.sources(request, source_field, probe.shape(), cancel)?;
         if let AttackPlan::Virtual(plan) = &plan {
             sources.iter().chain([&reference]).try_for_each(|network| plan.solver(network).map(drop))?;
         }
@@ -142,6 +142,7 @@ impl Scorer {
         request: &RankingRequest,
         field: &str,
         shape: &[usize],
+        cancel: &Cancel,
     ) -> Result<(Vec<Arc<Network>>, Vec<SkippedSource>)> {
         let tensor = request.options.knowledge.feature_tensor.as_deref();
         let mut networks = Vec::new();
@@ -149,12 +150,14 @@ impl Scorer {
         if !request.source_models.is_empty() {
             limited(request.source_models.len(), field)?;
             for name in &request.source_models {
+                cancel.check()?;
                 let found = self.network_with(name, shape, tensor);
                 networks.push(found.map_err(|error| if error.field.is_some() { error } else { error.at(field) })?);
             }
             return Ok((networks, skipped));
         }
         for name in self.registry.names().into_iter().filter(|name| *name != request.reference_model) {
+            cancel.check()?;
             match self.network_with(&name, shape, tensor) {
                 Ok(network) => networks.push(network),
                 Err(error) => skipped.push(SkippedSource { source_model: name, reason: error.message }),
@@ -216,7 +219,7 @@ impl Scoring for Scorer {
             rank_by: RankingMetric::CombinedReferenceToSource,
             recommend_from: Vec::new(),
         };
-        let survey = self.survey(&ranking, "source_model")?;
+        let survey = self.survey(&ranking, "source_model", cancel)?;
         let _memory = self.config.memory.reserve(survey.needed_bytes(&self.runtime), cancel)?;
         let known = Known { answers: &self.answers, units: &NotKept };
         let (rows, _) = survey.run(&self.runtime, known, cancel, &mut |_| ())?;
@@ -234,7 +237,7 @@ impl Scoring for Scorer {
         cancel: &Cancel,
     ) -> Result<Ranking> {
         ranking::check(request)?;
-        let survey = self.survey(request, "source_models")?;
+        let survey = self.survey(request, "source_models", cancel)?;
         let _memory = self.config.memory.reserve(survey.needed_bytes(&self.runtime), cancel)?;
         let known = Known { answers: &self.answers, units };
         let (rows, left_out) = survey.run(&self.runtime, known, cancel, on_event)?;
@@ -251,6 +254,7 @@ impl Scoring for Scorer {
         let plan = AttackPlan::new(&request.attack)?;
         let (probe, dropped) = self.probe(&request.probe, request.max_samples, limits::MIN_SAMPLES, request.seed)?;
         let network = |(index, name): (usize, &String)| {
+            cancel.check()?;
             self.network(name, probe.shape()).map_err(|error| error.at(format!("models[{index}]")))
         };
         let networks = request.models.iter().enumerate().map(network).collect::<Result<Vec<_>>>()?;
@@ -304,6 +308,7 @@ impl Scoring for Scorer {
         let (probe, dropped) = self.probe(&request.probe, request.max_samples, 1, request.seed)?;
         let networks = |names: &[String], field: &str| {
             let network = |(index, name): (usize, &String)| {
+                cancel.check()?;
                 self.network(name, probe.shape()).map_err(|error| error.at(format!("{field}[{index}]")))
             };
             names.iter().enumerate().map(network).collect::<Result<Vec<_>>>()

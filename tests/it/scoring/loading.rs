@@ -37,3 +37,12 @@ fn a_model_is_loaded_dropped_and_loaded_again() {
         Some("dataset")
     );
 }
+
+#[test]
+fn a_call_that_is_left_loads_no_further_model() {
+    let (scorer, left) = (bundled(), Cancel::default());
+    left.cancel();
+    let error = scorer.score(&pair("digits-50", options()), &left).unwrap_err();
+    assert_eq!(error.reason, Reason::Cancelled);
+    assert!(!scorer.unload_model("digits-50").unwrap().was_loaded);
+}
