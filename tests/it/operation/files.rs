@@ -90,3 +90,70 @@ fn the_example_of_settings_can_be_read() {
     }
     assert!(keys.contains(&"models") && keys.contains(&"listen"), "{keys:?}");
 }
+
+/// The value of the only line of a text that has this key.
+fn value<'a>(text: &'a str, key: &str) -> &'a str {
+    let of_key = |line: &'a str| line.trim_start().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(": ");
+    let values: Vec<&str> = text.lines().filter_map(of_key).collect();
+    let [value] = values[..] else { panic!("{key} has {values:?}") };
+    value.trim_matches('"')
+}
+
+/// A service of the compose file: its lines.
+fn service<'a>(compose: &'a str, name: &str) -> &'a str {
+    let from = compose.find(&format!("\n  {name}:\n")).unwrap_or_else(|| panic!("no service {name}")) + 1;
+    let lines = &compose[from..];
+    let end = lines.match_indices('\n').map(|(at, _)| at + 1).find(|&at| {
+        let line = lines[at..].lines().next().unwrap_or_default();
+        !line.is_empty() && !line.starts_with("   ")
+    });
+    &lines[..end.unwrap_or(lines.len())]
+}
+
+/// Which file of `deploy/` lies where in a service: its place there, and its name here.
+fn mounts(service: &str) -> Vec<(String, String)> {
+    let mounts = service.lines().filter_map(|line| line.trim_start().strip_prefix("- ./"));
+    mounts
+        .map(|mount| {
+            let [here, there, "ro"] = mount.split(':').collect::<Vec<_>>()[..] else { panic!("{mount}") };
+            assert!(repository("deploy").join(here).is_file(), "there is no deploy/{here}");
+            (there.to_owned(), here.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn grafana_is_given_the_dashboard_and_the_prometheus_that_compose_starts() {
+    let compose = read("deploy/compose.yaml");
+    let grafana = service(&compose, "grafana");
+    let mounts_of_grafana = mounts(grafana);
+    let below = |folder: &str| -> Vec<&str> {
+        let lies_there = |(there, _): &&(String, String)| {
+            there.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') && !rest[1..].contains('/'))
+        };
+        mounts_of_grafana.iter().filter(lies_there).map(|(_, here)| here.as_str()).collect()
+    };
+    // The folders that Grafana itself looks in.
+    let [sources] = below("/etc/grafana/provisioning/datasources")[..] else { panic!("{grafana}") };
+    let [providers] = below("/etc/grafana/provisioning/dashboards")[..] else { panic!("{grafana}") };
+
+    let folder = value(&read(&format!("deploy/{providers}")), "path").to_owned();
+    assert_eq!(below(&folder), ["dashboard.json"], "in {folder}");
+    let home = value(grafana, "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH");
+    assert!(mounts_of_grafana.iter().any(|(there, here)| there == home && here == "dashboard.json"), "{home}");
+
+    let sources = read(&format!("deploy/{sources}"));
+    let dashboard: serde_json::Value = serde_json::from_str(&read("deploy/dashboard.json")).expect("JSON");
+    assert_eq!(dashboard["templating"]["list"][0]["query"], value(&sources, "type"));
+    // 9090 is where Prometheus listens unless it is told otherwise.
+    assert_eq!(value(&sources, "url"), "http://prometheus:9090");
+    let prometheus = service(&compose, "prometheus");
+    assert!(!prometheus.contains("--web.listen-address"), "{prometheus}");
+    let scraped = read("deploy/prometheus.yaml");
+    assert_eq!(value(&sources, "timeInterval"), value(&scraped, "scrape_interval"));
+    let [(there, here)] = &mounts(prometheus)[..] else { panic!("{prometheus}") };
+    assert_eq!(here, "prometheus.yaml");
+    assert!(prometheus.contains(&format!("--config.file={there}]")), "{prometheus}");
+    assert!(scraped.contains(r#"targets: ["transferscore:50051"]"#), "{scraped}");
+    assert!(service(&compose, "transferscore").contains(":50051\""));
+}
