@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 PYTHON ?= python3
+# What ONNX Runtime is fetched for. The other takes its place.
+DEVICE ?= cpu
 
 .DEFAULT_GOAL := help
 .PHONY: help setup clients interface build demo test fuzz bench load fmt lint clean
@@ -9,8 +11,8 @@ PYTHON ?= python3
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: ## fetch the pinned ONNX Runtime into .onnxruntime/, once
-	@$(PYTHON) .ci/setup-onnxruntime
+setup: ## fetch the pinned ONNX Runtime into .onnxruntime/, once; DEVICE=cuda for NVIDIA graphics cards
+	@$(PYTHON) .ci/setup-onnxruntime $(DEVICE)
 
 clients: ## fetch the gRPC clients that the tests use into .venv/, once
 	@$(PYTHON) .ci/setup-clients

@@ -32,8 +32,13 @@ fn provisioned_repository() -> TempDir {
 }
 
 fn set_up_offline(root: &Path) -> Output {
+    set_up_offline_for(root, &[])
+}
+
+fn set_up_offline_for(root: &Path, device: &[&str]) -> Output {
     Command::new("python3")
         .arg(root.join(".ci/setup-onnxruntime"))
+        .args(device)
         .env("PIP_NO_INDEX", "1")
         .env("PIP_FIND_LINKS", "")
         .output()
@@ -67,4 +72,18 @@ fn set_up_does_not_accept_a_damaged_library() {
     std::fs::remove_file(&licence).unwrap();
     std::fs::write(&licence, "something else").unwrap();
     assert_eq!(set_up_offline(folder.path()).status.code(), Some(1));
+}
+
+#[test]
+fn set_up_for_another_device_takes_another_library_and_leaves_the_one_there_until_it_has_it() {
+    let folder = provisioned_repository();
+    for (device, expected) in
+        [("cuda", "run \"make setup\" again"), ("tpu", "'tpu' is no device; give one of cpu, cuda")]
+    {
+        let output = set_up_offline_for(folder.path(), &[device]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(expected) || (device == "cuda" && error.contains("is not published for")), "{error}");
+    }
+    assert!(set_up_offline_for(folder.path(), &["cpu"]).status.success());
 }

@@ -157,3 +157,32 @@ fn grafana_is_given_the_dashboard_and_the_prometheus_that_compose_starts() {
     assert!(scraped.contains(r#"targets: ["transferscore:50051"]"#), "{scraped}");
     assert!(service(&compose, "transferscore").contains(":50051\""));
 }
+
+/// The stages of the Dockerfile by name: what each is made from, and its instructions.
+fn stages() -> Vec<(String, String, Vec<String>)> {
+    let text = read("Dockerfile").replace("\\\n", " ");
+    let mut stages: Vec<(String, String, Vec<String>)> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["FROM", base, "AS", name] => stages.push((name.to_owned(), base.to_owned(), Vec::new())),
+            _ => stages.last_mut().expect("FROM comes first").2.push(line.to_owned()),
+        }
+    }
+    stages
+}
+
+#[test]
+fn images_for_processors_and_for_graphics_cards_differ_in_onnx_runtime_alone() {
+    let stages = stages();
+    let (default, _, cpu) = stages.last().expect("stages");
+    assert_eq!(default, "cpu", "what is built without --target");
+    let cuda = &stages.iter().find(|(name, ..)| name == "cuda").expect("a target").2;
+    let runtime = |name: &str| format!("COPY --from=onnxruntime-{name} ");
+    let as_cuda: Vec<String> = cpu.iter().map(|line| line.replace(&runtime("cpu"), &runtime("cuda"))).collect();
+    assert_eq!(as_cuda.as_slice(), cuda.as_slice());
+    assert_ne!(cpu.as_slice(), cuda.as_slice());
+    // A number, since only of a number an orchestrator knows that it is not root.
+    let user = cpu.iter().find_map(|line| line.strip_prefix("USER ")).expect("a user");
+    assert!(user.parse::<u32>().is_ok_and(|user| user > 0), "{user}");
+    assert!(cpu.iter().any(|line| line.starts_with("HEALTHCHECK ")));
+}
