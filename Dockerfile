@@ -10,7 +10,7 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 # .dockerignore keeps out what does not belong.
 COPY . .
-RUN cargo build --locked --release --bin transferscore
+RUN cargo build --locked --release --features opentelemetry --bin transferscore
 
 # ONNX Runtime changes less often than the sources: stages of its own.
 FROM debian:trixie-slim AS fetch

@@ -26,8 +26,8 @@ build: setup ## build target/release/transferscore
 demo: build ## rank the bundled models and compare tasks through a server of their own, print tables, write reports
 	$(or $(CARGO_TARGET_DIR),target)/release/transferscore demo
 
-test: setup clients ## run every test
-	$(CARGO) test --locked
+test: setup clients ## run every test; FEATURES=opentelemetry for those of traces too
+	$(CARGO) test --locked $(FEATURES:%=--features %)
 
 # Seconds for each target, and which.
 FUZZ_SECONDS ?= 60
@@ -69,6 +69,7 @@ fmt: ## format the sources
 lint: ## check the format, clippy and the documentation, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	@# The lock file of the fuzz targets follows ours.
 	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib

@@ -259,3 +259,5 @@ pub const DRAIN_SECONDS: u64 = 10;
 pub const MAX_DRAIN_SECONDS: u64 = 86_400;
 /// Seconds that cancelled calls get, after the drain, to tell their clients.
 pub const FLUSH_SECONDS: u64 = 2;
+/// Finished spans of traces that wait to be sent; more are dropped.
+pub const QUEUED_SPANS: usize = 2_048;

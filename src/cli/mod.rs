@@ -116,13 +116,18 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<(), Failure> {
-    let default_log = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
-    telemetry::init(cli.log.as_deref().unwrap_or(default_log), cli.log_format).map_err(Failure::usage)?;
-
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Work(format!("cannot start threads: {error}")))?;
+    let (default_log, collector) = match &cli.command {
+        Command::Serve(args) => ("info", args.traces.collector()?),
+        _ => ("warn", None),
+    };
+    let inside = runtime.enter();
+    let traces = telemetry::init(cli.log.as_deref().unwrap_or(default_log), cli.log_format, collector.as_deref())
+        .map_err(Failure::usage)?;
+    drop(inside);
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(args).await,
@@ -141,6 +146,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(args).await,
         }
     });
+    // What sends them lives on the runtime's threads.
+    traces.flush();
     // Work that ignores its cancellation must not keep the process alive.
     runtime.shutdown_background();
     outcome

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, session};
 use crate::{
-    config::{LimitArgs, SecurityArgs, SecurityConfig, ServeConfig, SourceArgs, UploadArgs},
+    config::{LimitArgs, SecurityArgs, SecurityConfig, ServeConfig, SourceArgs, TracesArgs, UploadArgs},
     transport::security::Security,
 };
 
@@ -37,13 +37,15 @@ pub struct ServeArgs {
     uploads: UploadArgs,
     #[command(flatten)]
     security: SecurityArgs,
+    #[command(flatten)]
+    pub(super) traces: TracesArgs,
 }
 
 /// Serves until SIGTERM or ctrl-c; a second signal ends the process at once. SIGHUP has certificates and tokens read again.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let security = SecurityConfig::new(args.security)?;
     let config = ServeConfig::new(args.sources, args.limits, args.listen)?.with_uploads(args.uploads)?;
-    let config = ServeConfig { jobs: args.jobs, security, ..config };
+    let config = ServeConfig { jobs: args.jobs, security, traces: args.traces.collector()?, ..config };
     if args.check_config {
         session::check(&config).await?;
         write!(io::stdout().lock(), "{}", config.to_toml())?;
@@ -56,6 +58,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         batch_size = config.batch_size,
         jobs = ?config.jobs,
         uploads = config.uploads.is_some(),
+        traces = ?config.traces,
         onnxruntime = %config.onnxruntime.display(),
         "starting"
     );

@@ -5,6 +5,7 @@
 
 pub mod file;
 mod security;
+mod traces;
 
 use std::{
     env,
@@ -13,7 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::security::{SecurityArgs, SecurityConfig, TlsConfig};
+pub use self::{
+    security::{SecurityArgs, SecurityConfig, TlsConfig},
+    traces::TracesArgs,
+};
 use crate::limits;
 
 /// The version of ONNX Runtime that is looked for; the one that [`crate::runtime`] is made for.
@@ -175,6 +179,8 @@ pub struct ServeConfig {
     pub jobs: Option<PathBuf>,
     /// Who may connect and call.
     pub security: SecurityConfig,
+    /// Address of the collector of traces; `None` where nothing is traced.
+    pub traces: Option<String>,
 }
 
 /// What is wrong with the settings.
@@ -196,6 +202,10 @@ pub enum ConfigError {
         "--web-origin {origin}: not the origin of a web page; give one such as https://example.org, without a path"
     )]
     NotAnOrigin { origin: String },
+    #[error("--traces {text}: not the address of a collector; give one such as http://localhost:4317, without a path")]
+    NotACollector { text: String },
+    #[error("{flag}: this program was built without it; build it with --features {feature}")]
+    BuiltWithout { flag: &'static str, feature: &'static str },
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: String },
     #[error("{}: there is no setting {key}; those there are: {known}", path.display())]
@@ -248,6 +258,7 @@ impl ServeConfig {
             jobs: None,
             uploads: None,
             security: SecurityConfig::default(),
+            traces: None,
         })
     }
 
@@ -317,6 +328,9 @@ impl ServeConfig {
         }
         if !self.security.web_origins.is_empty() {
             set("web-origin", self.security.web_origins.clone().into());
+        }
+        if let Some(collector) = &self.traces {
+            set("traces", collector.clone().into());
         }
         table.to_string()
     }

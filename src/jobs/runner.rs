@@ -76,8 +76,9 @@ impl Jobs {
                 cancel.cancel();
             }
         };
-        let run = AssertUnwindSafe(|| work.run(job.kind, &request, &units, &mut on_event, &cancel));
-        let outcome = catch_unwind(run).unwrap_or_else(|panic| {
+        let span = tracing::info_span!("job", job = %job.number, attempt = job.attempts);
+        let run = || work.run(job.kind, &request, &units, &mut on_event, &cancel);
+        let outcome = catch_unwind(AssertUnwindSafe(|| span.in_scope(run))).unwrap_or_else(|panic| {
             Err(Error::new(Reason::Internal, format!("the work panicked: {}", panic_text(&*panic))))
         });
         self.end(&job, failure.map_or(outcome, Err));

@@ -4,6 +4,7 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -13,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
+use tracing::Span;
 
 use crate::{telemetry::metrics, transport::methods};
 
@@ -47,8 +49,10 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut measured = Measured::begin(methods::label(request.uri().path()));
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let span = CallSpan::default();
+        request.extensions_mut().insert(span.clone());
+        let mut measured = Measured::begin(methods::label(request.uri().path()), span);
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
@@ -59,17 +63,28 @@ where
     }
 }
 
+/// The span of a call, put here by a layer below, so that it is told the code that the client sees.
+#[derive(Clone, Debug, Default)]
+pub struct CallSpan(Arc<OnceLock<Span>>);
+
+impl CallSpan {
+    pub fn set(&self, span: &Span) {
+        self.0.get_or_init(|| span.clone());
+    }
+}
+
 /// A call on its way. Counted as soon as its status is known, before that is sent; without one, when it is dropped.
 struct Measured {
     method: &'static str,
     begun: Instant,
     is_counted: bool,
+    span: CallSpan,
 }
 
 impl Measured {
-    fn begin(method: &'static str) -> Self {
+    fn begin(method: &'static str, span: CallSpan) -> Self {
         metrics::REQUESTS_IN_PROGRESS.shift(&[method], 1.0);
-        Measured { method, begun: Instant::now(), is_counted: false }
+        Measured { method, begun: Instant::now(), is_counted: false, span }
     }
 
     /// Headers or trailers, whichever have the status.
@@ -84,6 +99,9 @@ impl Measured {
             metrics::REQUESTS_IN_PROGRESS.shift(&[self.method], -1.0);
             metrics::REQUEST_SECONDS.record(&[self.method], self.begun.elapsed());
             metrics::REQUESTS.add(&[self.method, code_name(code)], 1);
+            if let Some(span) = self.span.0.get() {
+                span.record("code", code_name(code));
+            }
         }
     }
 }

@@ -22,14 +22,14 @@ use crate::{
     jobs::Jobs,
     limits,
     scoring::Scoring,
-    telemetry::metrics,
+    telemetry::{self, metrics},
     transport::{
         admission::Admission,
         call::Calls,
         dataset_service::DatasetService,
         job_service::{JobService, work_on_jobs},
         layers::{AnswerLayer, REQUEST_ID_HEADER, RequestId, mark_panic},
-        measure::MeasureLayer,
+        measure::{CallSpan, MeasureLayer},
         model_service::ModelService,
         pages::{JobReporter, Pages, PagesLayer},
         proto::{
@@ -303,6 +303,8 @@ fn cross_origin(origins: &[String]) -> CorsLayer {
             header("x-grpc-web"),
             header("x-user-agent"),
             header("grpc-timeout"),
+            header("traceparent"),
+            header("tracestate"),
             header(REQUEST_ID_HEADER),
         ])
         .expose_headers([
@@ -358,5 +360,11 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 
 fn call_span(request: &Request<Body>) -> Span {
     let request_id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
-    tracing::info_span!("call", method = request.uri().path(), request_id, caller = tracing::field::Empty)
+    let empty = tracing::field::Empty;
+    let span = tracing::info_span!("call", method = request.uri().path(), request_id, caller = empty, code = empty);
+    telemetry::adopt(&span, request.headers());
+    if let Some(slot) = request.extensions().get::<CallSpan>() {
+        slot.set(&span);
+    }
+    span
 }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// The mathematics: pure, no I/O, no clock, no randomness of its own.
 const MATHEMATICS: [&str; 5] = ["attack/", "metric/", "knowledge/", "stats/", "training/"];
 
+/// Sends traces by a library that takes its settings of TLS in tonic's words.
+const TRACES: &str = "telemetry/traces.rs";
+
 /// A source file without comments, strings' contents and unit tests.
 struct Source {
     /// Relative to `src/`, with forward slashes.
@@ -109,7 +112,7 @@ fn only_the_transport_names_tonic() {
         "tower_http",
         "tokio_rustls",
     ];
-    assert_none(trespasses(&words, |path| path.starts_with("transport/")));
+    assert_none(trespasses(&words, |path| path.starts_with("transport/") || path == TRACES));
 }
 
 #[test]
@@ -127,6 +130,12 @@ fn only_the_store_of_jobs_names_sqlite() {
 fn only_telemetry_names_what_collects_metrics() {
     let words = ["metrics_exporter_prometheus", "set_global_recorder", "tracing_subscriber"];
     assert_none(trespasses(&words, |path| path.starts_with("telemetry/")));
+}
+
+#[test]
+fn only_one_file_names_opentelemetry() {
+    let words = ["opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk", "tracing_opentelemetry"];
+    assert_none(trespasses(&words, |path| path == TRACES));
 }
 
 #[test]

@@ -82,6 +82,13 @@ impl ServerProcess {
         self.child.id()
     }
 
+    /// Ends the server as an operator would, and tells how it ended.
+    #[cfg(feature = "opentelemetry")]
+    pub fn stop(mut self) -> std::process::ExitStatus {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+
     /// Ends the server as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! Running the service: metrics, logs, certificates, tokens, settings, browsers, and the files of `deploy/`.
+//! Running the service: metrics, logs, traces, certificates, tokens, settings, browsers, and the files of `deploy/`.
 
 mod certificates;
 mod files;
@@ -6,4 +6,6 @@ pub mod http;
 pub mod observed;
 mod security;
 mod settings;
+#[cfg(feature = "opentelemetry")]
+mod traces;
 mod web;

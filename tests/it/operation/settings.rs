@@ -63,6 +63,8 @@ fn settings_that_make_no_sense_are_one_line_that_names_them() {
         ("web-origin = \"*\"", "--web-origin *: not the origin of a web page"),
         (format!("tls-cert = {pem:?}\ntls-key = {pem:?}").as_str(), "nonsense.pem: "),
         ("tokens = \"nowhere.toml\"", "nowhere.toml: cannot be read"),
+        ("traces = \"nowhere\"", "--traces nowhere: not the address of a collector"),
+        ("traces = \"http://localhost:4318/v1/traces\"", "without a path"),
     ] {
         let path = settings(folder.path(), further);
         let (code, output, errors) = check(folder.path(), &[], &["--config", &path]);
@@ -73,4 +75,19 @@ fn settings_that_make_no_sense_are_one_line_that_names_them() {
     let (code, _, errors) = check(folder.path(), &[], &["--config", "nowhere.toml"]);
     assert_eq!(code, Some(2));
     assert!(errors.contains("nowhere.toml"), "{errors}");
+}
+
+#[test]
+fn traces_take_a_program_that_was_built_with_them() {
+    let folder = TempDir::new().expect("a folder");
+    let path = settings(folder.path(), "traces = \"http://localhost:4317\"");
+    let (code, output, errors) = check(folder.path(), &[], &["--config", &path]);
+    if cfg!(feature = "opentelemetry") {
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(output.lines().any(|line| line == "traces = \"http://localhost:4317\""), "{output}");
+    } else {
+        assert_eq!(code, Some(2), "{output}");
+        let expected = "error: --traces: this program was built without it; build it with --features opentelemetry\n";
+        assert_eq!(errors, expected);
+    }
 }
