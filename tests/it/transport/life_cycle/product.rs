@@ -32,8 +32,8 @@ use crate::{
     transport::fake::{Fake, Running, settings},
 };
 
-/// Tasks of a server that nobody has connected to: itself, its loop of jobs, its housekeeping.
-const IDLE_TASKS: usize = 3;
+/// Tasks of a server that nobody has connected to: itself, its housekeeping; and its loop of jobs, where it keeps any.
+const IDLE_TASKS: usize = 2;
 
 /// Cases at once: most of them wait.
 const THREADS: usize = 4;
@@ -190,22 +190,31 @@ impl Case {
         self.end(&watched, call, peer, n_occupants).await;
         if n_occupants == 0 {
             // Also while work goes on that nobody waits for, and while a job does that nobody watches.
-            watched.tasks(IDLE_TASKS).await;
+            watched.tasks(self.idle_tasks()).await;
         }
         watched.fake.release();
         if let Some(occupant) = occupant {
             watched.gauges.idle().await;
             occupant.vanish();
         }
-        watched.nothing_is_left(IDLE_TASKS).await;
+        watched.nothing_is_left(self.idle_tasks()).await;
         running.stop().await.expect("no panic").expect("an end in order");
         watched.nothing_is_left(0).await;
     }
 
-    /// A server with one call at work, and a job that is over or, to be watched, goes on.
+    fn needs_jobs(&self) -> bool {
+        self.method.name.starts_with("JobService/")
+    }
+
+    fn idle_tasks(&self) -> usize {
+        IDLE_TASKS + usize::from(self.needs_jobs())
+    }
+
+    /// A server with one call at work. Where jobs are asked for, it keeps them: one that is over or, to be watched, goes on. No
+    /// other does, as the loop of jobs would pass the gate of what computes once by itself.
     async fn serve(&self, folder: &Path) -> Running {
-        let jobs = Jobs::open(folder).expect("a store");
-        if self.method.name.starts_with("JobService/") {
+        let jobs = self.needs_jobs().then(|| Jobs::open(folder).expect("a store"));
+        if let Some(jobs) = &jobs {
             let reference = if self.state == State::Streaming { "late-wait" } else { "ok" };
             let request = ranking(reference, 0).encode_to_vec();
             let new = NewJob {
@@ -219,7 +228,7 @@ impl Case {
         }
         let listings = self.name().replace("nowhere", "panic");
         let settings = ServerSettings { concurrent_requests: 1, ..settings() };
-        Running::serving(Arc::new(Fake { listings, ..Fake::default() }), settings, Some(Arc::new(jobs))).await
+        Running::serving(Arc::new(Fake { listings, ..Fake::default() }), settings, jobs.map(Arc::new)).await
     }
 
     /// Fills the gate, so that the call has to wait.
