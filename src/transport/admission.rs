@@ -1,8 +1,8 @@
 //! Who may compute now, who waits, who is sent away: one gate for the whole process, whatever the connections.
 //!
 //! First come, first served, in turns: work that has had [`limits::TURN_MILLIS`] while others wait goes to the end of the
-//! queue with what it has, so that a long ranking keeps nobody waiting for longer than a turn and a batch for each call
-//! ahead, and is itself not kept waiting by many short ones.
+//! queue with what it has, wherever it looks at its `Cancel`, so that a long ranking keeps nobody waiting for much longer
+//! than a turn for each call ahead, and is itself not kept waiting by many short ones.
 //!
 //! Invariant: a [`Permit`] travels with the work itself, so that it comes back when the work ends, not when its client
 //! leaves.
