@@ -100,12 +100,16 @@ reasons! {
     JobStoreFull = "JOB_STORE_FULL" => ResourceExhausted,
     /// The server is at its limit of concurrent work; try again later.
     ServerBusy = "SERVER_BUSY" => ResourceExhausted,
+    /// A graphics card has not the memory for a model, even one sample at a time.
+    DeviceMemoryExhausted = "DEVICE_MEMORY_EXHAUSTED" => ResourceExhausted,
     /// The client went away or cancelled.
     Cancelled = "CANCELLED" => Cancelled,
     /// The request's deadline passed, or an upload stood still.
     DeadlineExceeded = "DEADLINE_EXCEEDED" => DeadlineExceeded,
     /// The server is stopping.
     ShuttingDown = "SHUTTING_DOWN" => Unavailable,
+    /// The graphics cards that models ran on do not work any more.
+    DeviceLost = "DEVICE_LOST" => Unavailable,
     /// A defect of the server; the log has the details under the request's id.
     Internal = "INTERNAL" => Internal,
 }

@@ -158,6 +158,8 @@ pub const TOKEN_FILE_BYTES: u64 = 1 << 20;
 pub const RELOAD_SECONDS: u64 = 10;
 /// Seconds between the sortings of what metrics recorded.
 pub const METRICS_SECONDS: u64 = 5;
+/// Seconds between looks at whether a device is left to run models on.
+pub const DEVICE_SECONDS: u64 = 2;
 /// Jobs that the status page lists.
 pub const SHOWN_JOBS: usize = 50;
 /// Events of a stream that wait for a slow client.
@@ -170,6 +172,12 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub const BATCH_SAMPLES: usize = 64;
 /// Most samples that may pass through models at once, where the operator says how many.
 pub const MAX_BATCH_SAMPLES: usize = 4_096;
+/// Graphics cards that can be named.
+pub const DEVICES: u32 = 64;
+/// Least memory that sessions may be told to take on a graphics card, in MiB: less holds no convolution's workspace.
+pub const MIN_DEVICE_MEBIBYTES: u64 = 256;
+/// Sessions that run on a graphics card at once: while one computes, another's samples are on their way.
+pub const SESSIONS_AT_WORK: usize = 2;
 /// Default memory for compiled models between requests, in bytes; least recently used first out.
 pub const NETWORK_CACHE_BYTES: u64 = 8 << 30;
 /// Fewest bootstrap resamples: fewer give no stable quantile.

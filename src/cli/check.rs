@@ -1,13 +1,13 @@
-//! `check`: whether a model can be differentiated, and how well that agrees with finite differences.
+//! `check`: whether a model can be differentiated, how well that agrees with finite differences, and what runs where.
 
 use std::path::PathBuf;
 
 use super::{Failure, json, local, options::ClientArgs, session::Session, table};
 use crate::{
-    config::RuntimeSearch,
+    config::{DeviceChoice, DeviceConfig, RuntimeSearch},
     dataset::npz,
     gradient,
-    runtime::Runtime,
+    runtime::{Placed, Runtime},
     transport::proto::CheckModelResponse,
     verify::{self, Verification},
 };
@@ -19,11 +19,11 @@ pub struct CheckArgs {
     /// Measure the derivatives too, against finite differences; for a path
     #[arg(long)]
     verify: bool,
-    /// Arrays named after the model's inputs, to measure at [default: random values in -1..1]
-    #[arg(long, value_name = "FILE.npz", requires = "verify")]
+    /// Arrays named after the model's inputs, to measure or run at [default: random values in -1..1]
+    #[arg(long, value_name = "FILE.npz")]
     input: Option<PathBuf>,
     /// Seed of the random values and directions
-    #[arg(long, value_name = "N", default_value_t, requires = "verify")]
+    #[arg(long, value_name = "N", default_value_t)]
     seed: u64,
     /// Measure with random weights in the place of those whose elements are all equal, as in models without training
     #[arg(long, requires = "verify")]
@@ -34,41 +34,82 @@ pub struct CheckArgs {
 
 pub async fn run(args: CheckArgs) -> Result<(), Failure> {
     let as_json = args.client.json;
+    // A server's own devices are its operator's business.
+    let is_placed = args.client.sources.device.device != DeviceChoice::Auto;
+    if args.verify && is_placed {
+        return Err(Failure::usage("--verify measures on the processor; leave --device out"));
+    }
     if args.verify {
         return verify(args);
+    }
+    if is_placed && local::path(&args.model).is_none() {
+        return Err(Failure::usage("--device needs the path of an .onnx file; a model's name will not do"));
     }
     let check = match local::path(&args.model) {
         Some(path) => local::check(path)?,
         None => {
-            let session = Session::open(args.client).await?;
+            let session = Session::open(args.client.clone()).await?;
             let check = session.client.check(&args.model).await?;
             session.close().await?;
             check
         }
     };
-    if as_json {
-        json::print("CheckModelResponse", &check)?;
-    } else {
-        print(&check)?;
+    match as_json {
+        // One document: where nodes run, if that was asked for and can be told.
+        true if is_placed && check.differentiable => {}
+        true => json::print("CheckModelResponse", &check)?,
+        false => print(&check)?,
     }
     if check.differentiable {
-        return Ok(());
+        return if is_placed { place(args) } else { Ok(()) };
     }
     Err(Failure::Work(format!("{} cannot be differentiated: {} obstacles", args.model, check.obstacles.len())))
+}
+
+/// Tells on which execution provider each node of the gradient graph of the model in a file runs.
+fn place(args: CheckArgs) -> Result<(), Failure> {
+    let Some(path) = local::path(&args.model) else { return Ok(()) };
+    let about = |cause: &dyn std::fmt::Display| Failure::Work(format!("{}: {cause}", path.display()));
+    let given = given(&args)?;
+    let (graph, _) = local::read(path)?;
+    let sources = args.client.sources;
+    let library = RuntimeSearch::from_environment(sources.onnxruntime).find()?;
+    let runtime = Runtime::load_on(&library, 1, DeviceConfig::new(sources.device)?)?;
+    let folder = std::env::temp_dir().join(format!("transferscore-{}", std::process::id()));
+    std::fs::create_dir(&folder).map_err(|cause| about(&cause))?;
+    let placed = verify::placed(&runtime, &graph, &given, args.seed, &folder);
+    std::fs::remove_dir_all(&folder).map_err(|cause| about(&cause))?;
+    let placed = placed.map_err(|cause| about(&cause))?;
+    let own = runtime.devices().first().map_or("", |device| device.provider());
+    if args.client.json {
+        let rows: Vec<serde_json::Value> = placed.iter().map(placed_as_json).collect();
+        println!("{}", serde_json::json!({ "provider": own, "operators": rows }));
+        return Ok(());
+    }
+    let mut rows = table::with_columns(["operator", "runs on", "nodes", "names of those that fall back"]);
+    for Placed { operator, provider, nodes } in placed {
+        let names = if provider == own { String::new() } else { nodes.join(", ") };
+        rows.add_row([operator, provider, nodes.len().to_string(), names]);
+    }
+    table::print(&rows)
+}
+
+fn placed_as_json(Placed { operator, provider, nodes }: &Placed) -> serde_json::Value {
+    serde_json::json!({ "operator": operator, "provider": provider, "nodes": nodes })
+}
+
+/// The arrays that the model is to be run on.
+fn given(args: &CheckArgs) -> Result<verify::Given, Failure> {
+    let Some(file) = &args.input else { return Ok(verify::Given::new()) };
+    let opened = std::fs::File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    npz::read_all(&file.display().to_string(), opened).map_err(Failure::Work)
 }
 
 /// Measures the derivatives of the model in a file.
 fn verify(args: CheckArgs) -> Result<(), Failure> {
     let path = local::path(&args.model)
         .ok_or_else(|| Failure::usage("--verify needs the path of an .onnx file; a model's name will not do"))?;
-    let given = match &args.input {
-        Some(file) => {
-            let opened =
-                std::fs::File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-            npz::read_all(&file.display().to_string(), opened).map_err(Failure::Work)?
-        }
-        None => verify::Given::new(),
-    };
+    let given = given(&args)?;
     let (mut graph, _) = local::read(path)?;
     if args.random_weights {
         graph = gradient::with_random_weights(&graph, args.seed)

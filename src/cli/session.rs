@@ -122,7 +122,7 @@ fn open(config: &ServeConfig) -> Result<(Scorer, Arc<Security>), Failure> {
         group_bytes: limits::GROUP_BYTES,
     };
     let security = Security::open(config.security.clone()).map_err(Failure::usage)?;
-    let runtime = Runtime::load(&config.onnxruntime, config.threads)?;
+    let runtime = Runtime::load_on(&config.onnxruntime, config.threads, config.device.clone())?;
     let scorer = Scorer::open(scorer_config, runtime).map_err(Failure::usage)?;
     Ok((scorer, security))
 }

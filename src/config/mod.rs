@@ -3,6 +3,7 @@
 //! Everything is checked here, before a port is bound or a model read. ONNX Runtime is only looked for; loading it and
 //! checking its version is the runtime's.
 
+mod device;
 pub mod file;
 mod security;
 mod traces;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use self::{
+    device::{DeviceArgs, DeviceChoice, DeviceConfig, Precision},
     security::{SecurityArgs, SecurityConfig, TlsConfig},
     traces::TracesArgs,
 };
@@ -51,6 +53,8 @@ pub struct SourceArgs {
     /// Samples that pass through models at once, over all threads; never changes results [default: 64 for each thread]
     #[arg(long, value_name = "N", env = "TRANSFERSCORE_BATCH_SIZE")]
     pub batch_size: Option<usize>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 /// Raw arguments: what one server may spend.
@@ -157,6 +161,8 @@ pub struct ServeConfig {
     pub threads: usize,
     /// Samples that pass through models at once, over all threads; never changes results.
     pub batch_size: usize,
+    /// What models run on.
+    pub device: DeviceConfig,
     /// Most samples of a probe set that one request uses, at least [`limits::MIN_SAMPLES`].
     pub sample_limit: usize,
     /// Memory for what one request keeps of a probe set, in bytes.
@@ -206,6 +212,8 @@ pub enum ConfigError {
     NotACollector { text: String },
     #[error("{flag}: this program was built without it; build it with --features {feature}")]
     BuiltWithout { flag: &'static str, feature: &'static str },
+    #[error("{flag} is for graphics cards, and --device is cpu; leave one of them out")]
+    ForCards { flag: &'static str },
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: String },
     #[error("{}: there is no setting {key}; those there are: {known}", path.display())]
@@ -247,6 +255,7 @@ impl ServeConfig {
             datasets: sources.datasets,
             listen,
             threads,
+            device: DeviceConfig::new(sources.device)?,
             batch_size: sources.batch_size.unwrap_or(threads.saturating_mul(limits::BATCH_SAMPLES)),
             sample_limit: limits_of.sample_limit,
             request_bytes: limits_of.request_memory << 20,
@@ -306,6 +315,13 @@ impl ServeConfig {
         set("concurrent-requests", number(self.concurrent_requests as u64));
         set("queued-requests", number(self.queued_requests as u64));
         set("drain-seconds", number(self.drain_seconds));
+        set("device", self.device.choice.to_string().into());
+        if let Some(bytes) = self.device.memory_bytes {
+            set("device-memory", number(bytes >> 20));
+        }
+        set("precision", self.device.precision.to_string().into());
+        set("channels-last", self.device.channels_last.into());
+        set("cuda-graphs", self.device.cuda_graphs.into());
         if let Some(uploads) = &self.uploads {
             set("allow-uploads", true.into());
             set("upload-limit", number(uploads.file_bytes >> 20));

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 
 use ndarray::{ArrayD, ArrayViewD};
 use ort::{
-    session::{Session, SessionInputValue},
+    session::SessionInputValue,
     value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef},
 };
 
-use super::{RuntimeError, one_line};
+use super::{RuntimeError, device::Device, executable::OpenSession};
 
 /// A tensor of one of the element types that graphs take and give here.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ impl TypedArray {
 pub struct Value {
     name: String,
     inner: DynValue,
+    /// The number of the device that it was made on.
+    pub(super) card: usize,
 }
 
 impl Value {
@@ -94,6 +96,17 @@ pub enum Feed<'a> {
     Value(&'a Value),
 }
 
+impl Feed<'_> {
+    /// Its first dimension, where it has one.
+    fn rows(&self) -> Option<usize> {
+        match self {
+            Feed::View(array) => array.shape().first().copied(),
+            Feed::Array(array) => array.shape().first().copied(),
+            Feed::Value(_) => None,
+        }
+    }
+}
+
 impl<'a> From<ArrayViewD<'a, f32>> for Feed<'a> {
     fn from(view: ArrayViewD<'a, f32>) -> Self {
         Feed::View(view)
@@ -112,25 +125,88 @@ impl<'a> From<&'a Value> for Feed<'a> {
     }
 }
 
-/// Runs a session on named inputs and gives its outputs in the graph's order.
-pub(super) fn run(session: &mut Session, feeds: &[(&str, Feed<'_>)]) -> Result<Vec<Value>, RuntimeError> {
-    let failed = |cause: ort::Error| RuntimeError::Run(one_line(&cause));
-    let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(feeds.len());
-    for (name, feed) in feeds {
-        let input = match feed {
-            Feed::View(array) => input(array.view()),
-            Feed::Array(TypedArray::Float32(array)) => input(array.view()),
-            Feed::Array(TypedArray::Float64(array)) => input(array.view()),
-            Feed::Array(TypedArray::Int32(array)) => input(array.view()),
-            Feed::Array(TypedArray::Int64(array)) => input(array.view()),
-            Feed::Array(TypedArray::Uint8(array)) => input(array.view()),
-            Feed::Array(TypedArray::Bool(array)) => input(array.view()),
-            Feed::Value(value) => Ok(value.inner.view().into()),
-        };
-        inputs.push((Cow::Borrowed(*name), input.map_err(failed)?));
+/// Runs a session on named inputs and gives its outputs in the graph's order. Those that `stays` names stay on the device.
+pub(super) fn run<'a>(
+    open: &mut OpenSession,
+    feeds: &[(&'a str, Feed<'a>)],
+    stays: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Value>, RuntimeError> {
+    if open.device.is_card() {
+        let rows = feeds.iter().filter_map(|(_, feed)| feed.rows()).max().unwrap_or(1);
+        open.meet_troubles(rows)?;
+        return run_bound(open, feeds, stays).map_err(|cause| open.failed(&cause));
     }
-    let outputs = session.run(inputs).map_err(failed)?;
-    Ok(outputs.into_iter().map(|(name, inner)| Value { name: name.to_owned(), inner }).collect())
+    let card = open.card;
+    let inputs = inputs(feeds.iter().map(|(name, feed)| (*name, feed.clone()))).map_err(|cause| open.failed(&cause))?;
+    let given = open.session.run(inputs).map(|outputs| {
+        let values = outputs.into_iter().map(|(name, inner)| Value { name: name.to_owned(), inner, card });
+        values.collect()
+    });
+    given.map_err(|cause| open.failed(&cause))
+}
+
+/// Feeds, as a session takes them that finds a place for them itself.
+pub(super) fn inputs<'a>(
+    feeds: impl Iterator<Item = (&'a str, Feed<'a>)>,
+) -> ort::Result<Vec<(Cow<'a, str>, SessionInputValue<'a>)>> {
+    let input = |(name, feed)| {
+        let input = match feed {
+            Feed::View(array) => input(array)?,
+            Feed::Array(TypedArray::Float32(array)) => input(array.view())?,
+            Feed::Array(TypedArray::Float64(array)) => input(array.view())?,
+            Feed::Array(TypedArray::Int32(array)) => input(array.view())?,
+            Feed::Array(TypedArray::Int64(array)) => input(array.view())?,
+            Feed::Array(TypedArray::Uint8(array)) => input(array.view())?,
+            Feed::Array(TypedArray::Bool(array)) => input(array.view())?,
+            Feed::Value(value) => value.inner.view().into(),
+        };
+        Ok((Cow::Borrowed(name), input))
+    };
+    feeds.map(input).collect()
+}
+
+/// As [`run`], where inputs and outputs have places of their own.
+fn run_bound(
+    open: &mut OpenSession,
+    feeds: &[(&str, Feed<'_>)],
+    stays: &dyn Fn(&str) -> bool,
+) -> ort::Result<Vec<Value>> {
+    let mut binding = open.session.create_binding()?;
+    for (name, feed) in feeds {
+        match feed {
+            Feed::View(array) => binding.bind_input(*name, open.stage(name, array)?)?,
+            Feed::Array(TypedArray::Float32(array)) => binding.bind_input(*name, open.stage(name, &array.view())?)?,
+            Feed::Array(TypedArray::Float64(array)) => binding.bind_input(*name, &owned(array)?)?,
+            Feed::Array(TypedArray::Int32(array)) => binding.bind_input(*name, &owned(array)?)?,
+            Feed::Array(TypedArray::Int64(array)) => binding.bind_input(*name, &owned(array)?)?,
+            Feed::Array(TypedArray::Uint8(array)) => binding.bind_input(*name, &owned(array)?)?,
+            Feed::Array(TypedArray::Bool(array)) => binding.bind_input(*name, &owned(array)?)?,
+            Feed::Value(value) => binding.bind_input(*name, &value.inner)?,
+        }
+    }
+    let (device, host) = (open.device.memory()?, Device::Cpu.memory()?);
+    let names: Vec<String> = open.session.outputs().iter().map(|output| output.name().to_owned()).collect();
+    for name in &names {
+        binding.bind_output_to_device(name, if stays(name) { &device } else { &host })?;
+    }
+    let card = open.card;
+    let options = open.shrinking()?;
+    let mut outputs = match &options {
+        Some(options) => open.session.run_binding_with_options(&binding, options)?,
+        None => open.session.run_binding(&binding)?,
+    };
+    let given = names.into_iter().filter_map(|name| {
+        let inner = outputs.remove(&name)?;
+        Some(Value { name, inner, card })
+    });
+    Ok(given.collect())
+}
+
+fn owned<T>(array: &ArrayD<T>) -> ort::Result<Tensor<T>>
+where
+    T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
+{
+    Tensor::from_array(array.as_standard_layout().into_owned())
 }
 
 /// An array where it lies, or a copy in ONNX Runtime's order of elements.

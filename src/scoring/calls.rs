@@ -11,6 +11,11 @@ use crate::{
 
 /// The service's functions. Each may run for long: callers keep them off async executors.
 pub trait Scoring: Send + Sync + 'static {
+    /// Whether models can be run; not so once the last graphics card was lost.
+    fn can_run(&self) -> bool {
+        true
+    }
+
     /// Scores one pair.
     ///
     /// # Errors

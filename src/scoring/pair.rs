@@ -27,7 +27,7 @@ pub struct Call<'a> {
     pub fine_tune: Option<&'a FineTunePlan>,
     pub probe_digest: &'a str,
     pub dropped: &'a [DroppedSamples],
-    pub provider: &'static str,
+    pub provider: &'a str,
 }
 
 /// Scores one source.

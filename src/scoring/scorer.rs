@@ -210,6 +210,10 @@ fn limited(n_sources: usize, field: &str) -> Result<()> {
 }
 
 impl Scoring for Scorer {
+    fn can_run(&self) -> bool {
+        !self.runtime.is_lost()
+    }
+
     fn score(&self, request: &PairRequest, cancel: &Cancel) -> Result<PairScores> {
         let ranking = RankingRequest {
             source_models: vec![request.source_model.clone()],

@@ -252,7 +252,7 @@ impl Survey {
         }
     }
 
-    fn call<'a>(&'a self, setting: &'a Setting<'a>, runtime: &Runtime, record: &'a OwnRecord) -> Call<'a> {
+    fn call<'a>(&'a self, setting: &'a Setting<'a>, runtime: &'a Runtime, record: &'a OwnRecord) -> Call<'a> {
         Call {
             setting,
             options: &self.options,

@@ -7,7 +7,6 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use tokio::{net::TcpListener, time::timeout};
-use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, server::NamedService, service::Routes, transport::server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
@@ -196,7 +195,7 @@ impl Server {
 
         let draining = calls.draining.clone();
         let working = jobs.map(|jobs| tokio::spawn(work_on_jobs(calls.clone(), jobs)));
-        let _housekeeping = tokio::spawn(keep_house(Arc::clone(&security), calls.stop.clone()));
+        let _housekeeping = tokio::spawn(keep_house(Arc::clone(&security), calls.clone(), health.clone()));
         let signal = async {
             shutdown.await;
             tracing::info!(seconds = drain.as_secs(), "stopping: no new connections, calls in progress may finish");
@@ -272,17 +271,27 @@ async fn drained(
 }
 
 /// What has to be done now and then, until the server stops.
-async fn keep_house(security: Arc<Security>, stop: CancellationToken) {
+async fn keep_house(security: Arc<Security>, calls: Calls, health: HealthReporter) {
     let mut metrics_are_due = tokio::time::interval(Duration::from_secs(limits::METRICS_SECONDS));
     let mut files_are_due = tokio::time::interval(Duration::from_secs(limits::RELOAD_SECONDS));
+    let mut devices_are_due = tokio::time::interval(Duration::from_secs(limits::DEVICE_SECONDS));
+    let mut can_run = true;
     loop {
         let security = Arc::clone(&security);
         let done = tokio::select! {
+            _ = devices_are_due.tick(), if can_run => {
+                can_run = calls.scoring().can_run();
+                if !can_run {
+                    tracing::error!("no device runs models any more; health says so, for this server to be started again");
+                    set_health(&health, ServingStatus::NotServing).await;
+                }
+                Ok(())
+            }
             _ = metrics_are_due.tick() => tokio::task::spawn_blocking(metrics::tidy).await,
             _ = files_are_due.tick(), if security.has_files() => {
                 tokio::task::spawn_blocking(move || security.reload_and_tell()).await
             }
-            () = stop.cancelled() => return,
+            () = calls.stop.cancelled() => return,
         };
         if let Err(error) = done {
             tracing::error!(%error, "housekeeping failed");

@@ -5,13 +5,14 @@
 //! wrong derivatives from rounding; how far the float32 graphs that everybody gets lie off is measured beside that.
 //! Deterministic: a seed gives the same numbers.
 
+mod placed;
 mod point;
 
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Zip};
 
-pub use self::point::Given;
+pub use self::{placed::placed, point::Given};
 use self::point::{Point, direction};
 use crate::{
     gradient::{self, GradientError, Graph},

@@ -1,8 +1,8 @@
 //! A network under attack: as attacks see models, and its own steps of steepest ascent, each one run of one graph.
 
-use ndarray::{Array2, ArrayD, ArrayView2, Axis, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView2, Axis, IxDyn, s};
 
-use super::{Derived, Network, Stopped, stack};
+use super::{Derived, Network, Stopped, padded, stack};
 use crate::{
     attack::{Accumulated, Choose, JacobianProducts, LossTarget, Model, Momentum, Norm, PixelRange, Pullback},
     cancel::Cancel,
@@ -75,15 +75,12 @@ impl Network {
         let carries = [Carry { output: next, input: input.as_str() }, Carry { output: next_momentum, input: momentum }];
         let target_name = format!("target/{output}");
         let settings = settings(ascent);
-        let mut adversarial = Vec::new();
-        for ((start, rows), target) in starts
-            .axis_chunks_iter(Axis(0), self.tile)
-            .zip(samples.axis_chunks_iter(Axis(0), self.tile))
-            .zip(target.target.axis_chunks_iter(Axis(0), self.tile))
-        {
-            let n_rows = rows.nrows();
-            let (start, rows) = (self.padded(start, &self.sample_shape)?, self.padded(rows, &self.sample_shape)?);
-            let target = self.padded(target, &self.output_shape)?;
+        let adversarial = self.in_batches(samples.nrows(), |batch, height| {
+            let some = |rows: ArrayView2<'_, f32>, shape: &[usize]| {
+                padded(rows.slice(s![batch.clone(), ..]), shape, height)
+            };
+            let (start, rows) = (some(starts, &self.sample_shape)?, some(samples, &self.sample_shape)?);
+            let target = some(target.target.view(), &self.output_shape)?;
             let still = ArrayD::zeros(start.raw_dim());
             let mut feeds = vec![
                 (input.as_str(), start.view()),
@@ -95,14 +92,13 @@ impl Network {
             let iteration =
                 Iteration { feeds: &feeds, carries: &carries, watched: &["gradient_norm"], runs: ascent.steps };
             let last = executable.iterate(&iteration, |watched| {
-                cancel.check().map_err(Stopped::ByWatch)?;
+                cancel.check()?;
                 let finite = watched.iter().all(|norms| norms.iter().all(|norm| norm.is_finite()));
                 if finite { Ok(()) } else { Err(Stopped::ByWatch(self.not_finite(&format!("gradient/{input}")))) }
-            });
-            let last = last.map_err(|stopped| stopped.about(self))?;
+            })?;
             let last = last.first().ok_or_else(|| self.lacks(next))?;
-            adversarial.push(self.flat(last.view(), next, n_rows)?);
-        }
+            Ok(self.flat(last.view(), next, batch.len(), height)?)
+        })?;
         stack(&adversarial)
     }
 }

@@ -1,7 +1,8 @@
 //! A model seen from the probe's pixel space: outputs, features, derivatives and attack steps of flattened samples.
 //!
-//! Invariant: rows run in tiles whose height depends on the model and the sample's shape alone, the last one padded. So
-//! a sample's numbers do not depend on how many samples travel together.
+//! Invariant: rows run in tiles whose height depends on the model, the sample's shape and the kind of device alone, the last
+//! one padded. So a sample's numbers do not depend on how many samples travel together. Only where a graphics card has not
+//! the memory for a tile do fewer rows run at once, which the log tells.
 
 mod ascent;
 mod jacobian;
@@ -9,7 +10,11 @@ mod training;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, s};
@@ -54,6 +59,8 @@ pub struct Network {
     /// Shape of one sample's output.
     output_shape: Vec<usize>,
     tile: usize,
+    /// Rows that run at once: a tile's, or as many as the device has memory for.
+    height: AtomicUsize,
     runtime: Arc<Runtime>,
     /// Preprocessing and model, before differentiation.
     graph: Graph,
@@ -96,6 +103,7 @@ impl Network {
             forward: compile(runtime, snapshot.name(), &parts.forward)?,
             backward: compile(runtime, snapshot.name(), &parts.backward)?,
         };
+        let tile = interface.fixed_batch.unwrap_or_else(|| tile_height(sample_shape.iter().product(), runtime.uses_cards()));
         let mut network = Network {
             reference: ModelReference { name: snapshot.name().to_owned(), digest: snapshot.digest().to_string() },
             manifest: format!("{:?}", snapshot.manifest()),
@@ -105,7 +113,8 @@ impl Network {
             clean_accuracy: snapshot.manifest().output.accuracy,
             sample_shape: sample_shape.to_vec(),
             output_shape: Vec::new(),
-            tile: interface.fixed_batch.unwrap_or_else(|| tile_height(sample_shape.iter().product())),
+            tile,
+            height: AtomicUsize::new(tile),
             interface,
             runtime: Arc::clone(runtime),
             graph,
@@ -113,6 +122,12 @@ impl Network {
             jacobian,
             derived: Mutex::default(),
         };
+        if [&network.forward, &network.jacobian.forward, &network.jacobian.backward].iter().any(|graph| graph.falls_back()) {
+            tracing::warn!(
+                model = network.name(),
+                "the processor runs some nodes for the graphics card; `transferscore check` with --device lists them"
+            );
+        }
         network.output_shape = network.try_out()?;
         Ok(network)
     }
@@ -188,19 +203,19 @@ impl Network {
     /// # Errors
     /// [`Reason::ModelExecutionFailed`] when the model fails or gives NaN or infinity.
     pub fn outputs(&self, samples: ArrayView2<'_, f32>) -> Result<Outputs> {
-        let mut tiles = Vec::new();
-        for rows in samples.axis_chunks_iter(Axis(0), self.tile) {
-            tiles.push(self.outputs_of(&self.run(&self.forward, rows)?, rows.nrows())?);
-        }
-        let stacked = |part: fn(&Outputs) -> &Array2<f32>| stack(tiles.iter().map(part));
-        Ok(Outputs { outputs: stacked(|tile| &tile.outputs)?, features: stacked(|tile| &tile.features)? })
+        let tiles = self.in_batches(samples.nrows(), |batch, height| {
+            let rows = samples.slice(s![batch, ..]);
+            let given = self.run(&self.forward, rows, height)?;
+            Ok(self.outputs_of(&given, rows.nrows(), height)?)
+        })?;
+        stacked(&tiles)
     }
 
     /// Outputs and features from what a run gave for a tile.
-    fn outputs_of(&self, given: &[Value], n_rows: usize) -> Result<Outputs> {
-        let outputs = self.tensor(given, &self.interface.output, n_rows)?;
+    fn outputs_of(&self, given: &[Value], n_rows: usize, height: usize) -> Result<Outputs> {
+        let outputs = self.tensor(given, &self.interface.output, n_rows, height)?;
         let features = match &self.interface.features {
-            Some(name) => self.tensor(given, name, n_rows)?,
+            Some(name) => self.tensor(given, name, n_rows, height)?,
             None => outputs.clone(),
         };
         Ok(Outputs { outputs, features })
@@ -220,33 +235,80 @@ impl Network {
             }
         };
         let graph = graph.map_err(|cause| not_differentiable(self.name(), &cause))?;
-        let executable = Arc::new(compile(&self.runtime, self.name(), &graph)?);
+        let executable = match kind {
+            Derived::Tangent => self.runtime.compile(graph.to_onnx()),
+            Derived::AttackStep(..) => self.runtime.compile_for_steps(graph.to_onnx()),
+        };
+        let executable = Arc::new(executable.map_err(|cause| self.execution_failed(&cause))?);
         Ok(Arc::clone(kept().entry(kind).or_insert(executable)))
     }
 
-    /// Runs a graph on at most one tile of rows.
-    fn run(&self, executable: &Executable, rows: ArrayView2<'_, f32>) -> Result<Vec<Value>> {
-        let rows = self.padded(rows, &self.sample_shape)?;
-        executable
-            .run(&[(self.interface.input.as_str(), rows.view().into())])
-            .map_err(|cause| self.execution_failed(&cause))
+    /// Does some work on rows 0..`n_rows`, batch by batch, and gives what it gave. It is told a batch's rows and the height
+    /// that they are padded to. Where the device has not enough memory, idle sessions are closed, then batches are halved;
+    /// where it was lost, the work is done once more on sessions opened anew.
+    fn in_batches<T>(
+        &self,
+        n_rows: usize,
+        work: impl Fn(Range<usize>, usize) -> Result<T, Stopped>,
+    ) -> Result<Vec<T>> {
+        let (mut done, mut given) = (0, Vec::new());
+        while done < n_rows {
+            let (batch, result) = self.despite_faults(|height| {
+                let batch = done..n_rows.min(done.saturating_add(height));
+                Ok((batch.clone(), work(batch, height)?))
+            })?;
+            done = batch.end;
+            given.push(result);
+        }
+        Ok(given)
     }
 
-    /// A tile of `rows`, the last row repeated up to the tile's height, in the tensor's own shape.
-    fn padded(&self, rows: ArrayView2<'_, f32>, shape: &[usize]) -> Result<ArrayD<f32>> {
-        let missing = self.tile.saturating_sub(rows.nrows());
-        let last = rows.slice(s![rows.nrows().saturating_sub(1).., ..]);
-        let mut parts = vec![rows.view()];
-        parts.extend(std::iter::repeat_n(last.view(), missing));
-        let tile = concatenate(Axis(0), &parts).map_err(internal)?;
-        let mut full = vec![self.tile];
-        full.extend_from_slice(shape);
-        tile.into_shape_with_order(IxDyn(&full)).map_err(internal)
+    /// Does some work that is told how many rows may run at once, again where the device's trouble may be over then.
+    fn despite_faults<T>(&self, work: impl Fn(usize) -> Result<T, Stopped>) -> Result<T> {
+        let (mut made_room, mut was_lost) = (false, false);
+        loop {
+            let height = self.height.load(Ordering::SeqCst);
+            let stopped = match work(height) {
+                Ok(result) => return Ok(result),
+                Err(stopped) => stopped,
+            };
+            match &stopped {
+                Stopped::ByRuntime(RuntimeError::OutOfMemory(..)) if self.runtime.uses_cards() => {
+                    if !made_room && self.runtime.make_room() {
+                        made_room = true;
+                        continue;
+                    }
+                    if height > 1 && self.interface.fixed_batch.is_none() {
+                        let half = height / 2;
+                        self.height.fetch_min(half, Ordering::SeqCst);
+                        tracing::warn!(model = self.name(), rows = half, "not enough memory on the device; smaller batches");
+                        continue;
+                    }
+                }
+                Stopped::ByRuntime(RuntimeError::Lost(..)) if !was_lost => {
+                    was_lost = true;
+                    continue;
+                }
+                _ => {}
+            }
+            return Err(stopped.about(self));
+        }
+    }
+
+    /// Runs a graph on at most as many rows as are padded to.
+    fn run(
+        &self,
+        executable: &Executable,
+        rows: ArrayView2<'_, f32>,
+        height: usize,
+    ) -> Result<Vec<Value>, Stopped> {
+        let rows = padded(rows, &self.sample_shape, height)?;
+        Ok(executable.run(&[(self.interface.input.as_str(), rows.view().into())])?)
     }
 
     /// The named output of a run, flattened, without the padding.
-    fn tensor(&self, given: &[Value], name: &str, n_rows: usize) -> Result<Array2<f32>> {
-        self.flat(self.view(given, name)?, name, n_rows)
+    fn tensor(&self, given: &[Value], name: &str, n_rows: usize, height: usize) -> Result<Array2<f32>> {
+        self.flat(self.view(given, name)?, name, n_rows, height)
     }
 
     /// The named output of a run.
@@ -264,20 +326,19 @@ impl Network {
     }
 
     /// An output, flattened, without the padding.
-    fn flat(&self, array: ArrayViewD<'_, f32>, name: &str, n_rows: usize) -> Result<Array2<f32>> {
-        if array.shape().first() != Some(&self.tile) {
+    fn flat(&self, array: ArrayViewD<'_, f32>, name: &str, n_rows: usize, height: usize) -> Result<Array2<f32>> {
+        if array.shape().first() != Some(&height) {
             return Err(Error::new(
                 Reason::ModelExecutionFailed,
                 format!(
-                    "model `{}`: `{name}` has shape {:?} for a batch of {}; its first dimension must be the batch",
+                    "model `{}`: `{name}` has shape {:?} for a batch of {height}; its first dimension must be the batch",
                     self.name(),
-                    array.shape(),
-                    self.tile
+                    array.shape()
                 ),
             ));
         }
-        let width = array.len() / self.tile.max(1);
-        let flat = array.to_shape((self.tile, width)).map_err(internal)?;
+        let width = array.len() / height.max(1);
+        let flat = array.to_shape((height, width)).map_err(internal)?;
         let rows = flat.slice(s![..n_rows, ..]).to_owned();
         if rows.iter().any(|value| !value.is_finite()) {
             return Err(self.not_finite(name));
@@ -296,19 +357,22 @@ impl Network {
     /// Runs one mid-range sample and gives the output's shape.
     fn try_out(&self) -> Result<Vec<usize>> {
         let samples = Array2::from_elem((1, self.n_inputs()), 0.5);
-        let given = self.run(&self.forward, samples.view())?;
-        let output = self.view(&given, &self.interface.output)?;
-        let shape = output.shape().iter().skip(1).copied().collect();
-        self.flat(output, &self.interface.output, 1)?;
-        if let Some(features) = self.interface.features.as_ref().filter(|_| self.interface.are_features_named) {
-            self.tensor(&given, features, 1)
-                .map_err(|error| Error::new(Reason::OptionUnsupported, error.message).at("knowledge.feature_tensor"))?;
-        }
-        Ok(shape)
+        self.despite_faults(|height| {
+            let given = self.run(&self.forward, samples.view(), height)?;
+            let output = self.view(&given, &self.interface.output)?;
+            let shape = output.shape().iter().skip(1).copied().collect();
+            self.flat(output, &self.interface.output, 1, height)?;
+            if let Some(features) = self.interface.features.as_ref().filter(|_| self.interface.are_features_named) {
+                self.tensor(&given, features, 1, height).map_err(|error| {
+                    Error::new(Reason::OptionUnsupported, error.message).at("knowledge.feature_tensor")
+                })?;
+            }
+            Ok(shape)
+        })
     }
 
     fn execution_failed(&self, cause: &RuntimeError) -> Error {
-        Error::new(Reason::ModelExecutionFailed, format!("model `{}`: {cause}", self.name()))
+        execution_failed(self.name(), cause)
     }
 }
 
@@ -321,6 +385,12 @@ enum Stopped {
 impl From<RuntimeError> for Stopped {
     fn from(cause: RuntimeError) -> Self {
         Stopped::ByRuntime(cause)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Stopped::ByWatch(error)
     }
 }
 
@@ -350,19 +420,46 @@ fn not_differentiable(name: &str, cause: &gradient::GradientError) -> Error {
 }
 
 fn compile(runtime: &Arc<Runtime>, name: &str, graph: &Graph) -> Result<Executable> {
-    runtime
-        .compile(graph.to_onnx())
-        .map_err(|cause| Error::new(Reason::ModelExecutionFailed, format!("model `{name}`: {cause}")))
+    runtime.compile(graph.to_onnx()).map_err(|cause| execution_failed(name, &cause))
 }
 
-/// Rows that run together for samples of `n_inputs` values: enough to keep kernels busy, few enough that what elementwise
-/// operators go through stays near the processor.
-fn tile_height(n_inputs: usize) -> usize {
-    match n_inputs {
-        0..=1_024 => 64,
-        1_025..=65_536 => 16,
-        _ => 4,
+/// What a client is told of a model that ONNX Runtime does not run.
+fn execution_failed(name: &str, cause: &RuntimeError) -> Error {
+    let (reason, mend) = match cause {
+        RuntimeError::OutOfMemory(..) => (Reason::DeviceMemoryExhausted, "; try again later, or with a smaller model"),
+        RuntimeError::Lost(..) => (Reason::DeviceLost, "; try again once the server was started again"),
+        _ => (Reason::ModelExecutionFailed, ""),
+    };
+    Error::new(reason, format!("model `{name}`: {cause}{mend}"))
+}
+
+/// Rows that run together for samples of `n_inputs` values. On the processor enough to keep kernels busy, few enough that
+/// what elementwise operators go through stays near it; graphics cards are busy with more.
+fn tile_height(n_inputs: usize, on_card: bool) -> usize {
+    match (n_inputs, on_card) {
+        (0..=1_024, false) => 64,
+        (1_025..=65_536, false) => 16,
+        (_, false) => 4,
+        (0..=1_024, true) => 1_024,
+        (1_025..=65_536, true) => 256,
+        (_, true) => 64,
     }
+}
+
+/// At least one row, the last repeated up to some height, in the tensor's own shape.
+fn padded(rows: ArrayView2<'_, f32>, shape: &[usize], height: usize) -> Result<ArrayD<f32>> {
+    let missing = height.saturating_sub(rows.nrows());
+    let last = rows.slice(s![rows.nrows().saturating_sub(1).., ..]);
+    let mut parts = vec![rows.view()];
+    parts.extend(std::iter::repeat_n(last.view(), missing));
+    let batch = concatenate(Axis(0), &parts).map_err(internal)?;
+    let full = [&[height], shape].concat();
+    batch.into_shape_with_order(IxDyn(&full)).map_err(internal)
+}
+
+fn stacked(batches: &[Outputs]) -> Result<Outputs> {
+    let stacked = |part: fn(&Outputs) -> &Array2<f32>| stack(batches.iter().map(part));
+    Ok(Outputs { outputs: stacked(|batch| &batch.outputs)?, features: stacked(|batch| &batch.features)? })
 }
 
 fn stack<'a>(tiles: impl IntoIterator<Item = &'a Array2<f32>>) -> Result<Array2<f32>> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayD, ArrayView2, Axis, IxDyn, concatenate, s};
 
-use super::{Network, Stopped, compile, internal, not_differentiable};
+use super::{Network, Stopped, compile, internal, not_differentiable, padded};
 use crate::{
     cancel::Cancel,
     error::{Error, Reason, Result},
@@ -327,8 +327,8 @@ impl Trainee<'_> {
         let settings = optimizer.settings(&Tuning { rate, momentum, weight_decay }, step);
         let setting = |(name, number): (&str, f64)| (name.to_owned(), ArrayD::from_elem(IxDyn(&[1]), number as f32));
         let mut inputs = vec![
-            (self.input.clone(), self.padded(rows, &self.row_shape)?),
-            (format!("target/{}", self.output), self.padded(targets, &[self.training.n_outputs])?),
+            (self.input.clone(), padded(rows, &self.row_shape, batch)?),
+            (format!("target/{}", self.output), padded(targets, &[self.training.n_outputs], batch)?),
             ("cotangent/loss".to_owned(), counted),
         ];
         inputs.extend(settings.map(setting));
@@ -342,7 +342,7 @@ impl Trainee<'_> {
     pub fn outputs(&self, rows: ArrayView2<'_, f32>, weights: &Trained) -> Result<Array2<f32>> {
         let mut outputs = Vec::new();
         for rows in rows.axis_chunks_iter(Axis(0), self.training.batch) {
-            let tile = self.padded(rows, &self.row_shape)?;
+            let tile = padded(rows, &self.row_shape, self.training.batch)?;
             let mut feeds = vec![(self.input.as_str(), Feed::from(tile.view()))];
             feeds.extend(
                 self.weights.iter().zip(weights).map(|((name, _), array)| (name.as_str(), array.view().into())),
@@ -354,17 +354,6 @@ impl Trainee<'_> {
         }
         let views: Vec<_> = outputs.iter().map(|rows| rows.view()).collect();
         concatenate(Axis(0), &views).map_err(internal)
-    }
-
-    /// A batch of rows in the tensor's own shape, the last row repeated up to the batch's height.
-    fn padded(&self, rows: ArrayView2<'_, f32>, shape: &[usize]) -> Result<ArrayD<f32>> {
-        let missing = self.training.batch.saturating_sub(rows.nrows());
-        let last = rows.slice(s![rows.nrows().saturating_sub(1).., ..]);
-        let mut parts = vec![rows.view()];
-        parts.extend(std::iter::repeat_n(last.view(), missing));
-        let batch = concatenate(Axis(0), &parts).map_err(internal)?;
-        let full = [&[self.training.batch], shape].concat();
-        batch.into_shape_with_order(IxDyn(&full)).map_err(internal)
     }
 
     /// The error of a training whose loss or weights are no longer finite.
