@@ -123,7 +123,9 @@ fn places(graph: &Graph, x: &[usize]) -> Vec<Vec<i64>> {
 
 #[test]
 fn maxima_of_overlapping_windows_are_written_in_rounds_without_collisions() {
-    let cases: [(&[usize], &[i64], i64, i64, usize); 10] = [
+    // Sizes, kernel, stride, dilation, rounds.
+    type Windows = (&'static [usize], &'static [i64], i64, i64, usize);
+    let cases: [Windows; 10] = [
         (&[9], &[3], 1, 1, 3),
         (&[9], &[2], 2, 1, 1),
         (&[9, 8], &[3, 3], 2, 1, 4),
