@@ -9,6 +9,7 @@ use super::{
     error::{GradientError, Result},
     graph::{Attribute, Dim, ElementType, Graph, Node, ValueType},
     shape,
+    target::Target,
     tensor::Tensor,
 };
 
@@ -48,6 +49,11 @@ impl Builder {
 
     pub(crate) fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// The device that the graph will run on.
+    pub(crate) fn target(&self) -> Target {
+        self.graph.target
     }
 
     pub(crate) fn into_graph(self) -> Graph {

@@ -163,7 +163,7 @@ fn global_mean(graph: &Graph, node: &Node) -> Option<Node> {
     let keeps = node.int("keepdims").unwrap_or(1) != 0;
     // ONNX Runtime's CPU has no such pooling of other types.
     let image = graph.types.get(node.input(0)?).filter(|image| image.element == ElementType::Float32)?;
-    if node.op != "ReduceMean" || !keeps || image.shape.as_ref()?.len() != 4 {
+    if !graph.target.has_blocked_layout() || node.op != "ReduceMean" || !keeps || image.shape.as_ref()?.len() != 4 {
         return None;
     }
     let mut axes = graph.initializers.get(node.input(1)?)?.integers()?;

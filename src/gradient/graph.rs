@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{onnx, tensor::Tensor};
+use super::{onnx, target::Target, tensor::Tensor};
 
 /// The oldest opset whose operator forms the compiler works with; older models are converted on import.
 pub const WORKING_OPSET: i64 = 21;
@@ -310,6 +310,8 @@ pub struct Graph {
     pub(crate) domains: BTreeMap<String, i64>,
     /// Declared types of inputs and outputs that are no tensors of numbers, such as strings and sequences.
     pub(crate) foreign: BTreeMap<String, onnx::TypeProto>,
+    /// The device that forms are chosen for.
+    pub(crate) target: Target,
 }
 
 /// An input or output of a model.
@@ -341,12 +343,32 @@ impl Graph {
             declared_opset,
             domains: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            target: Target::default(),
         }
     }
 
-    /// The opset whose operator forms the nodes have.
+    /// The opset whose operator forms the nodes have, and that they are written in.
     pub(crate) fn working_opset(&self) -> i64 {
+        if self.target.has_kernels_of_old_opsets() && !self.is_newer_than_working() {
+            return WORKING_OPSET;
+        }
         self.declared_opset.max(WORKING_OPSET)
+    }
+
+    /// Whether anything in the graph or its subgraphs came after [`WORKING_OPSET`]. Versions of operators since then only take
+    /// more types, but for those that have new attributes.
+    fn is_newer_than_working(&self) -> bool {
+        const OPERATORS: [&str; 7] =
+            ["Attention", "BitCast", "CumProd", "RMSNormalization", "RotaryEmbedding", "Swish", "TensorScatter"];
+        const ATTRIBUTES: [&str; 3] = ["output_dtype", "precision", "round_mode"];
+        let is_new = |node: &Node| {
+            OPERATORS.contains(&node.op.as_str())
+                || node.attributes.iter().any(|(name, attribute)| match attribute {
+                    Attribute::Graph(subgraph) => subgraph.graph.is_newer_than_working(),
+                    _ => ATTRIBUTES.contains(&name.as_str()),
+                })
+        };
+        self.types.values().any(|value_type| value_type.element == E::Bfloat16) || self.nodes.iter().any(is_new)
     }
 
     pub(crate) fn shape(&self, name: &str) -> Option<&[Dim]> {

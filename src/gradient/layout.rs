@@ -26,7 +26,7 @@ const BLOCK: u64 = 16;
 
 /// The graph in forms that stay in the blocked layout where that saves passes.
 pub(super) fn arranged(graph: Graph) -> Result<Graph> {
-    if !graph.nodes.iter().any(|node| is_blocked_convolution(&graph, node)) {
+    if !graph.target.has_blocked_layout() || !graph.nodes.iter().any(|node| is_blocked_convolution(&graph, node)) {
         return Ok(graph);
     }
     let wanted = wanted(&graph);

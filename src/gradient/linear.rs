@@ -169,13 +169,25 @@ impl Linear for Selected {
     }
 
     fn transpose(&self, builder: &mut Builder, cotangent: &str) -> Result<String> {
-        let zeros = builder.zeros_like(&self.input)?;
-        let zeros = builder.reshaped(&zeros, &[-1])?;
-        let indices = builder.reshaped(&self.indices, &[-1])?;
-        let updates = builder.reshaped(cotangent, &[-1])?;
-        let options = [("axis", Attribute::Int(0)), ("reduction", Attribute::Text("add".to_owned()))];
-        let sums = builder.emit("ScatterElements", &[&zeros, &indices, &updates], &options)?;
+        let zeros = self.nothing(builder)?;
+        let sums = Selected::added(builder, &zeros, &self.indices, cotangent)?;
         builder.reshaped_like(&sums, &self.input)
+    }
+}
+
+impl Selected {
+    /// Zeros for all elements of the input, in one row.
+    pub(crate) fn nothing(&self, builder: &mut Builder) -> Result<String> {
+        let zeros = builder.zeros_like(&self.input)?;
+        builder.reshaped(&zeros, &[-1])
+    }
+
+    /// Sums in one row, with updates of any shape added at their places.
+    pub(crate) fn added(builder: &mut Builder, sums: &str, places: &str, updates: &str) -> Result<String> {
+        let places = builder.reshaped(places, &[-1])?;
+        let updates = builder.reshaped(updates, &[-1])?;
+        let options = [("axis", Attribute::Int(0)), ("reduction", Attribute::Text("add".to_owned()))];
+        builder.emit("ScatterElements", &[sums, &places, &updates], &options)
     }
 }
 

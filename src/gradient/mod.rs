@@ -7,7 +7,7 @@
 //!   ones that are known here, `evaluate` computes constants, `export` writes.
 //! - What a derivative is: `linear`; `rules` has one for each operator, `builder` and `sizes` emit nodes.
 //! - [`vjp`] and [`jvp`] in `differentiate`: `fold` and `fuse` simplify the model before, `expand` takes composed
-//!   operators apart, and `prune`, `scale` and `layout` make the result fast.
+//!   operators apart, and `prune`, `scale` and `layout` make the result fast; `target` says on which device.
 //! - [`vjp_parts`] in `parts` makes two graphs of one, with the minimum cut of `flow`. [`cut_at`] in `cut` makes inputs of
 //!   inner tensors, and [`compose`] adds preprocessing, heads, losses, and steps of attacks and of training, whose weights
 //!   `trainable` tells from other constants.
@@ -45,6 +45,7 @@ mod rules;
 mod scale;
 mod shape;
 mod sizes;
+mod target;
 mod tensor;
 mod trainable;
 mod weights;
@@ -67,6 +68,7 @@ pub use self::{
     parts::{Parts, vjp_parts},
     precision::{in_single, widened},
     rules::differentiable as differentiable_operators,
+    target::Target,
     tensor::Tensor,
     weights::with_random_weights,
 };

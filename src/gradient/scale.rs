@@ -95,6 +95,10 @@ fn convolution(
             let constant = |at: usize| node.input(at).is_none_or(|name| graph.initializers.contains_key(name));
             match node.op.as_str() {
                 "Conv" if constant(1) && constant(2) => return Some(index),
+                // Where it is the form of every adjoint.
+                "ConvTranspose" if graph.target.transposes_convolutions() && constant(1) && constant(2) => {
+                    return Some(index);
+                }
                 "Mul" => next.extend(node.inputs.iter().filter(|input| graph.shape(input) == graph.shape(value))),
                 _ => {}
             }
@@ -104,21 +108,39 @@ fn convolution(
     None
 }
 
-/// The weight and the bias of a convolution times the factors of its output channels.
+/// The weight and the bias of a convolution, or of a transposed one, times the factors of its output channels.
 fn scaled(graph: &Graph, node: &Node, factors: &[f64]) -> Option<(Tensor, Option<Tensor>)> {
-    let scaled = |name: &str| {
-        let tensor = graph.initializers.get(name)?;
-        let block = tensor.len().checked_div(factors.len())?;
-        let factors = factors.iter().flat_map(|factor| std::iter::repeat_n(*factor, block));
-        let values: Vec<f64> = tensor.floats()?.iter().zip(factors).map(|(value, factor)| value * factor).collect();
-        Tensor::from_floats(tensor.element(), tensor.dims().to_vec(), &values).ok()
-    };
-    let weight = scaled(node.input(1)?)?;
-    if weight.dims().first() != Some(&(factors.len() as u64)) {
+    let weight = graph.initializers.get(node.input(1)?)?;
+    let weight = if node.op == "ConvTranspose" {
+        times(weight, &by_kernel(node, weight.dims(), factors)?)?
+    } else if weight.dims().first() == Some(&(factors.len() as u64)) {
+        times(weight, factors)?
+    } else {
         return None;
-    }
+    };
     match node.input(2) {
-        Some(bias) => Some((weight, Some(scaled(bias)?))),
+        Some(bias) => Some((weight, Some(times(graph.initializers.get(bias)?, factors)?))),
         None => Some((weight, None)),
     }
+}
+
+/// A tensor times one factor for each of as many blocks of it.
+fn times(tensor: &Tensor, factors: &[f64]) -> Option<Tensor> {
+    let block = tensor.len().checked_div(factors.len())?;
+    let factors = factors.iter().flat_map(|factor| std::iter::repeat_n(*factor, block));
+    let values: Vec<f64> = tensor.floats()?.iter().zip(factors).map(|(value, factor)| value * factor).collect();
+    Tensor::from_floats(tensor.element(), tensor.dims().to_vec(), &values).ok()
+}
+
+/// The factors of a transposed convolution's output channels for each kernel of its weight
+/// `[input channels, output channels / groups, kernel…]`.
+fn by_kernel(node: &Node, weight: &[u64], factors: &[f64]) -> Option<Vec<f64>> {
+    let [rows, columns, ..] = *weight else { return None };
+    let groups = u64::try_from(node.int("group").unwrap_or(1)).ok()?;
+    let rows_of_group = rows.checked_div(groups).filter(|&of_group| of_group * groups == rows)?;
+    if columns.checked_mul(groups) != Some(factors.len() as u64) || columns == 0 {
+        return None;
+    }
+    let of_groups = factors.chunks_exact(usize::try_from(columns).ok()?);
+    Some(of_groups.flat_map(|group| std::iter::repeat_n(group, rows_of_group as usize).flatten().copied()).collect())
 }

@@ -80,14 +80,17 @@ fn conv(builder: &mut Builder, site: &Site) -> Result<Map> {
     Ok(Pair::of(apply, transpose))
 }
 
-/// The adjoint of a convolution, in the form that ONNX Runtime's CPU runs fastest.
+/// The adjoint of a convolution, in the form that is fastest on the device.
 ///
-/// Measured against `ConvTranspose`: a convolution with the reversed kernel is 2 to 17 times faster, but exists for stride 1
-/// only. Strided stems come out by phases. A depthwise cotangent is spread out with zeros, which costs a transposed
+/// On a CPU, measured against `ConvTranspose`: a convolution with the reversed kernel is 2 to 17 times faster, but exists for
+/// stride 1 only. Strided stems come out by phases. A depthwise cotangent is spread out with zeros, which costs a transposed
 /// convolution of one tap, and then convolved: 1.5 times faster for kernels of 3, 2 to 3 times for kernels of 5. Other
 /// strided convolutions would compute s² times as much that way.
 fn pulled(builder: &mut Builder, transposition: &Transposition, cotangent: &str) -> Result<String> {
     let &Transposition { window, weight, groups, input, output } = transposition;
+    if builder.target().transposes_convolutions() {
+        return transposition.emit(builder, cotangent);
+    }
     if groups == 1 {
         let (input, output) = (builder.shape(input)?, builder.shape(output)?);
         if let Some(adjoint) = subpixel::adjoint(builder, window, weight, [&input, &output], cotangent)? {

@@ -264,7 +264,11 @@ pub(super) fn selected(_: &mut Builder, site: &Site) -> Result<Map> {
         move |builder, cotangent| {
             let positions = builder.flat_indices(&input)?;
             // Not every operator takes integers; those of a float's mantissa are exact.
-            let exact = matches!(same.op.as_str(), "DepthToSpace" | "SpaceToDepth");
+            let exact = match same.op.as_str() {
+                "DepthToSpace" | "SpaceToDepth" => true,
+                "Pad" => !builder.target().pads_integers(),
+                _ => false,
+            };
             let positions = if exact { builder.cast(&positions, ElementType::Float64)? } else { positions };
             let indices = same_node_output(builder, &same, &positions, 0)?;
             let indices = if exact { builder.cast(&indices, ElementType::Int64)? } else { indices };

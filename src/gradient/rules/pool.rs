@@ -5,7 +5,7 @@ use super::{
         builder::Builder,
         error::{GradientError, Result},
         graph::{Attribute, ElementType, Node, ValueType},
-        linear::{Map, Pair, Selected, Site},
+        linear::{Linear, Map, Pair, Selected, Site},
         shape::{Cause, Inference, Inferred, wrong},
         sizes::Size,
         tensor::Tensor,
@@ -56,7 +56,69 @@ fn max_pool(builder: &mut Builder, site: &Site) -> Result<Map> {
         let mut outputs = builder.emit_all("MaxPool", &[site.x()], &attributes, 2)?;
         outputs.pop().unwrap_or_default()
     };
-    Ok(Box::new(Selected { input: site.x().to_owned(), indices }))
+    let indices = if builder.target().misshapes_indices() {
+        let flat = builder.reshaped(&indices, &[-1])?;
+        builder.reshaped_like(&flat, site.y())?
+    } else {
+        indices
+    };
+    let rounds = if builder.target().scatters_in_any_order() { rounds(builder, site) } else { None };
+    let selected = Selected { input: site.x().to_owned(), indices };
+    Ok(match rounds {
+        Some(rounds) => Box::new(InRounds { selected, rounds }),
+        None => Box::new(selected),
+    })
+}
+
+/// Most rounds in which the maxima of overlapping windows are written: those of three windows over each other on each of
+/// three axes. Each costs a pass over the input.
+const MOST_ROUNDS: i64 = 27;
+
+/// How far apart windows that share no element are along each axis; `None` where no windows share any, or where so many
+/// do that there are too many rounds.
+fn rounds(builder: &Builder, site: &Site) -> Option<Vec<i64>> {
+    let (window, output) = (window_of(site.node).ok()?, builder.shape(site.y()).ok()?);
+    let apart = window.axes.iter().zip(output.iter().skip(2)).map(|(axis, output)| {
+        let apart = (axis.span() - 1) / axis.stride + 1;
+        output.known().and_then(|size| i64::try_from(size).ok()).map_or(apart, |size| apart.min(size.max(1)))
+    });
+    let apart: Vec<i64> = apart.collect();
+    let count = apart.iter().try_fold(1i64, |count, &apart| count.checked_mul(apart))?;
+    (2..=MOST_ROUNDS).contains(&count).then_some(apart)
+}
+
+/// [`Selected`] by windows that overlap, whose transpose writes those that do not at once and the others in further rounds:
+/// so sums have one order, and the same bits in every run, where one scattering adds in any order.
+struct InRounds {
+    selected: Selected,
+    /// A window comes along an axis only with those that this many places lie between.
+    rounds: Vec<i64>,
+}
+
+impl Linear for InRounds {
+    fn apply(&self, builder: &mut Builder, tangent: &str) -> Result<String> {
+        self.selected.apply(builder, tangent)
+    }
+
+    fn transpose(&self, builder: &mut Builder, cotangent: &str) -> Result<String> {
+        let n_axes = self.rounds.len();
+        let axes = builder.integers(&(2..n_axes as i64 + 2).collect::<Vec<_>>())?;
+        let (ends, steps) = (builder.integers(&vec![i64::MAX; n_axes])?, builder.integers(&self.rounds)?);
+        let mut sums = self.selected.nothing(builder)?;
+        for round in 0..self.rounds.iter().product() {
+            let mut rest = round;
+            let starts = self.rounds.iter().map(|&apart| {
+                let start = rest % apart;
+                rest /= apart;
+                start
+            });
+            let starts = builder.integers(&starts.collect::<Vec<_>>())?;
+            let mut of_round = |value: &str| builder.emit("Slice", &[value, &starts, &ends, &axes, &steps], &[]);
+            let (indices, updates) = (of_round(&self.selected.indices)?, of_round(cotangent)?);
+            sums = Selected::added(builder, &sums, &indices, &updates)?;
+        }
+        builder.reshaped_like(&sums, &self.selected.input)
+    }
 }
 
 /// Linear: sums over windows, each divided by its number of elements. The adjoint is a transposed convolution of each

@@ -180,6 +180,23 @@ pub(super) struct Adjoint {
     pub(super) add_behind: i64,
 }
 
+impl Adjoint {
+    /// The same with as much cut off behind as in front, and what is left to cut off there once that is done.
+    fn even(self, stride: i64) -> (Adjoint, [i64; 2]) {
+        let Adjoint { cut_front, cut_behind, add_behind } = self;
+        let excess = cut_behind - add_behind;
+        let both = |cut: i64, add_behind: i64| Adjoint { cut_front: cut, cut_behind: cut, add_behind };
+        match cut_front - excess {
+            missing if (0..stride).contains(&missing) => (both(cut_front, missing), [0, 0]),
+            missing if missing < 0 => (both(cut_front, 0), [0, -missing]),
+            _ => {
+                let cut = excess.max(0);
+                (both(cut, (-excess).max(0)), [cut_front - cut, 0])
+            }
+        }
+    }
+}
+
 /// The geometry of the transposed window on an axis; `None` where it depends on a size that only the run shows.
 pub(super) fn adjoint(axis: &WindowAxis, input: &Dim, output: &Dim) -> Option<Adjoint> {
     let sizes = (input.known().and_then(|size| i64::try_from(size).ok()))
@@ -213,7 +230,15 @@ pub(super) struct Transposition<'a> {
 impl Transposition<'_> {
     /// Emits the transposed convolution of a cotangent, trimmed to the sizes of the forward input.
     pub(super) fn emit(&self, builder: &mut Builder, cotangent: &str) -> Result<String> {
-        let pads = self.adjoints(builder)?;
+        let mut pads = self.adjoints(builder)?;
+        let mut cuts = vec![[0, 0]; pads.len()];
+        if builder.target().pads_evenly() {
+            for ((pad, cut), axis) in pads.iter_mut().zip(&mut cuts).zip(&self.window.axes) {
+                if let Some(pad) = pad {
+                    (*pad, *cut) = pad.even(axis.stride);
+                }
+            }
+        }
         let front: Vec<i64> = pads.iter().map(|pad| pad.map_or(0, |pad| pad.cut_front)).collect();
         let behind: Vec<i64> = pads.iter().map(|pad| pad.map_or(0, |pad| pad.cut_behind)).collect();
         let added: Vec<i64> = pads.iter().map(|pad| pad.map_or(0, |pad| pad.add_behind)).collect();
@@ -225,6 +250,7 @@ impl Transposition<'_> {
             ("output_padding", Attribute::Ints(added)),
         ];
         let full = builder.emit("ConvTranspose", &[cotangent, self.weight], &attributes)?;
+        let full = cut_off(builder, &full, &cuts)?;
         let open = self.window.axes.iter().zip(&pads).enumerate().filter(|(_, (_, pad))| pad.is_none());
         let open: Vec<(usize, &WindowAxis)> = open.map(|(axis, (window, _))| (axis + 2, window)).collect();
         if open.is_empty() { Ok(full) } else { self.trimmed(builder, &full, &open) }
@@ -273,4 +299,17 @@ impl Transposition<'_> {
         let half = builder.div(&total, &two)?;
         if in_front { builder.sub(&total, &half) } else { Ok(half) }
     }
+}
+
+/// A value without the first and last elements of its spatial axes.
+fn cut_off(builder: &mut Builder, value: &str, cuts: &[[i64; 2]]) -> Result<String> {
+    let cuts: Vec<(i64, [i64; 2])> = (2..).zip(cuts.iter().copied()).filter(|(_, cut)| *cut != [0, 0]).collect();
+    if cuts.is_empty() {
+        return Ok(value.to_owned());
+    }
+    let starts: Vec<i64> = cuts.iter().map(|(_, [front, _])| *front).collect();
+    let ends: Vec<i64> = cuts.iter().map(|(_, [_, behind])| if *behind == 0 { i64::MAX } else { -behind }).collect();
+    let axes: Vec<i64> = cuts.iter().map(|(axis, _)| *axis).collect();
+    let (starts, ends, axes) = (builder.integers(&starts)?, builder.integers(&ends)?, builder.integers(&axes)?);
+    builder.emit("Slice", &[value, &starts, &ends, &axes], &[])
 }

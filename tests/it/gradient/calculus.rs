@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 use transferscore::{
-    gradient::{Graph, jvp, vjp},
+    gradient::{Graph, Target, jvp, vjp},
     runtime::{Executable, Value},
 };
 
@@ -113,28 +113,51 @@ fn named(graph: &Graph, prefix: &str, values: Vec<ArrayD<f32>>) -> Feeds {
     graph.inputs().iter().map(|port| format!("{prefix}{}", port.name)).zip(values).collect()
 }
 
-/// Checks a case: ⟨u, J t⟩ = ⟨Jᵀ u, t⟩, J t against central differences, outputs unchanged, shapes right.
-pub fn check(case: &Case) -> Result<(), String> {
-    let graph = Graph::parse(case.model.bytes()).map_err(|error| format!("import: {error}"))?;
-    let original = runtime().compile(case.model.bytes()).map_err(|error| format!("original: {error}"))?;
+/// Both modes of a graph in the forms for a device.
+fn derived(graph: &Graph, target: Target) -> Result<[Graph; 2], String> {
+    let graph = graph.clone().for_target(target);
     let forward_mode = jvp(&graph, &[], &[]).map_err(|error| format!("jvp: {error}"))?;
     let reverse_mode = vjp(&graph, &[], &[]).map_err(|error| format!("vjp: {error}"))?;
+    Ok([forward_mode, reverse_mode])
+}
+
+/// Checks a case: ⟨u, J t⟩ = ⟨Jᵀ u, t⟩, J t against central differences, outputs unchanged, shapes right. In the forms for
+/// each device, where these differ.
+pub fn check(case: &Case) -> Result<(), String> {
+    let graph = Graph::parse(case.model.bytes()).map_err(|error| format!("import: {error}"))?;
+    let [cpu, cuda] = [derived(&graph, Target::Cpu)?, derived(&graph, Target::Cuda)?];
+    let gradients = check_modes(case, &graph, &cpu)?;
+    if cpu.each_ref().map(Graph::to_onnx) == cuda.each_ref().map(Graph::to_onnx) {
+        return Ok(());
+    }
+    let others = check_modes(case, &graph, &cuda).map_err(|error| format!("for CUDA: {error}"))?;
+    for ((name, gradient), (_, other)) in gradients.iter().zip(&others) {
+        if norm(&(gradient - other)) > 1e-5 * norm(gradient) + 1e-6 {
+            return Err(format!("{name} is {gradient} in the forms for a CPU and {other} in those for CUDA"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks a case's graphs of forward and reverse mode, and gives the gradients.
+fn check_modes(case: &Case, graph: &Graph, [forward_mode, reverse_mode]: &[Graph; 2]) -> Result<Feeds, String> {
+    let original = runtime().compile(case.model.bytes()).map_err(|error| format!("original: {error}"))?;
     let mut random = Random::new(7);
     let inputs: Vec<ArrayD<f32>> = case.shapes.iter().map(|shape| random.array(shape, case.values)).collect();
     let directions: Vec<ArrayD<f32>> =
         case.shapes.iter().map(|shape| random.array(shape, Values::AwayFromZero) * 0.7).collect();
     let at = |step: f32| -> Feeds {
         let moved = inputs.iter().zip(&directions).map(|(input, direction)| input + &(direction * step)).collect();
-        run(&original, &named(&graph, "", moved))
+        run(&original, &named(graph, "", moved))
     };
-    let mut feeds = named(&graph, "", inputs.clone());
-    feeds.extend(named(&graph, "tangent/", directions.clone()));
+    let mut feeds = named(graph, "", inputs.clone());
+    feeds.extend(named(graph, "tangent/", directions.clone()));
     let clean = at(0.0);
     for (name, value) in &clean {
         feeds.push((format!("cotangent/{name}"), random.array(value.shape(), Values::AwayFromZero)));
     }
-    let pushed = run(&compile(&forward_mode), &feeds);
-    let pulled = run(&compile(&reverse_mode), &feeds);
+    let pushed = run(&compile(forward_mode), &feeds);
+    let pulled = run(&compile(reverse_mode), &feeds);
     let (step, tolerance) = if case.affine { (0.5, 2e-5) } else { (8e-3, 2e-3) };
     let (ahead, behind) = (at(step), at(-step));
     let (mut left, mut scale) = (0.0, 0.0);
@@ -171,5 +194,5 @@ pub fn check(case: &Case) -> Result<(), String> {
     if (left - right).abs() > 1e-5 * scale {
         return Err(format!("⟨u, J t⟩ = {left} but ⟨Jᵀ u, t⟩ = {right}"));
     }
-    Ok(())
+    Ok(pulled.into_iter().filter(|(name, _)| name.starts_with("gradient/")).collect())
 }

@@ -5,6 +5,7 @@ mod attention;
 pub mod calculus;
 mod composition;
 mod constants;
+mod devices;
 mod documents;
 mod expansion;
 mod files;

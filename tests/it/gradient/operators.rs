@@ -12,6 +12,33 @@ use super::{
 /// Makes the cases of a family of operators.
 type Family = fn() -> Vec<(&'static str, Case)>;
 
+/// All families.
+pub const FAMILIES: &[Family] = &[
+    activations,
+    elementary,
+    arithmetic,
+    products,
+    convolutions,
+    poolings,
+    reductions,
+    movements,
+    normalisations,
+    selections,
+    normalizations::cases,
+    resizing::forms,
+    resizing::modes,
+    products::cases,
+    attention::cases,
+    functions::cases,
+    moving::slices,
+    moving::paddings,
+    moving::splits,
+    moving::places,
+    moving::choices,
+    recurrent::cases,
+    grids::cases,
+];
+
 /// Checks cases and reports all failures at once.
 pub fn check_all(cases: Vec<(&str, Case)>) {
     let failures: Vec<String> = cases
@@ -443,30 +470,7 @@ fn further_functions_and_scans_satisfy_calculus() {
 
 #[test]
 fn every_derivative_has_a_case() {
-    let families: Vec<Family> = vec![
-        activations,
-        elementary,
-        arithmetic,
-        products,
-        convolutions,
-        poolings,
-        reductions,
-        movements,
-        normalisations,
-        selections,
-        normalizations::cases,
-        resizing::forms,
-        products::cases,
-        attention::cases,
-        functions::cases,
-        moving::slices,
-        moving::paddings,
-        moving::places,
-        moving::choices,
-        recurrent::cases,
-        grids::cases,
-    ];
-    let tested: Vec<&str> = families.iter().flat_map(|family| family()).map(|(op, _)| op).collect();
+    let tested: Vec<&str> = FAMILIES.iter().flat_map(|family| family()).map(|(op, _)| op).collect();
     let missing: Vec<&str> =
         transferscore::gradient::differentiable_operators().filter(|operator| !tested.contains(operator)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use transferscore::{
-    gradient::{Graph, jvp, onnx::ModelProto, vjp, vjp_parts},
+    gradient::{Graph, Target, jvp, onnx::ModelProto, vjp, vjp_parts},
     verify::{Given, verify},
 };
 
@@ -196,10 +196,17 @@ pub fn checked(model: &Model, shapes: Shapes) -> Graph {
     let measured = verify(&runtime(), &graph, &given, 1).unwrap_or_else(|error| panic!("{error}: {:?}", lines(&graph)));
     assert_eq!(measured.precision, "float64", "{:?}", measured.reason);
     assert!(measured.passes() && measured.agreements.iter().any(|a| !a.constant), "{measured:?} {:#?}", lines(&graph));
-    in_single_precision(&graph, feeds)
+    let (pulls, gradients) = in_single_precision(&graph, feeds.clone());
+    let (_, others) = in_single_precision(&graph.for_target(Target::Cuda), feeds);
+    for (name, gradient) in &gradients {
+        let error = norm(&(gradient - get(&others, name)));
+        assert!(error <= 2e-5 * norm(gradient) + 1e-6, "{name} for CUDA is off by {error}: {:#?}", lines(&pulls));
+    }
+    pulls
 }
 
-fn in_single_precision(graph: &Graph, mut feeds: Feeds) -> Graph {
+/// Checks a model in single precision; gives the graph of reverse mode and the gradients.
+fn in_single_precision(graph: &Graph, mut feeds: Feeds) -> (Graph, Feeds) {
     let (pushes, pulls) = (jvp(graph, &[], &[]).unwrap(), vjp(graph, &[], &[]).unwrap());
     let parts = vjp_parts(graph, &[], &[]).unwrap();
     let clean = run(&compile(graph), &feeds);
@@ -234,7 +241,8 @@ fn in_single_precision(graph: &Graph, mut feeds: Feeds) -> Graph {
         right += dot(get(&whole, &name), tangent);
     }
     assert!((left - right).abs() <= 3e-5 * scale, "⟨u, J t⟩ = {left} but ⟨Jᵀ u, t⟩ = {right}: {:#?}", lines(graph));
-    pulls
+    let is_gradient = |(name, _): &(String, _)| name.starts_with("gradient/");
+    (pulls, whole.into_iter().filter(is_gradient).collect())
 }
 
 pub fn derived(model: &Model) -> Graph {
