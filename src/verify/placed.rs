@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{Given, Named, VerifyError, point::Point, run};
 use crate::{
-    gradient::{self, Graph, Port},
+    gradient::{self, Graph, Port, Target},
     runtime::{Placed, Runtime, TypedArray, placements},
 };
 
@@ -20,7 +20,8 @@ pub fn placed(
     seed: u64,
     folder: &Path,
 ) -> Result<Vec<Placed>, VerifyError> {
-    let graph = gradient::in_single(graph)?;
+    let target = if runtime.uses_cards() { Target::Cuda } else { Target::Cpu };
+    let graph = gradient::in_single(graph)?.for_target(target);
     let is_float = |port: &Port| port.element().is_some_and(gradient::ElementType::is_float);
     let outputs: Vec<String> = graph.outputs().into_iter().filter(is_float).map(|port| port.name).collect();
     let names: Vec<&str> = outputs.iter().map(String::as_str).collect();

@@ -27,7 +27,7 @@ pub use training::{Course, Examples, Trained, Trainee, Training};
 use crate::{
     error::{Error, Reason, Result},
     gradient::{
-        self, ElementType, Graph, Port,
+        self, ElementType, Graph, Port, Target,
         compose::{self, Loss},
     },
     limits,
@@ -95,7 +95,8 @@ impl Network {
         let n_parameters = graph.n_parameters();
         let graph = in_float32(&graph).map_err(|cause| invalid(snapshot.name(), &cause))?;
         let interface = Interface::of(snapshot, &graph, sample_shape, feature_tensor)?;
-        let graph = interface.compose(snapshot.name(), graph)?;
+        let target = if runtime.uses_cards() { Target::Cuda } else { Target::Cpu };
+        let graph = interface.compose(snapshot.name(), graph)?.for_target(target);
         let forward = compile(runtime, snapshot.name(), &graph)?;
         let parts = gradient::vjp_parts(&graph, &[&interface.input], &[&interface.output])
             .map_err(|cause| not_differentiable(snapshot.name(), &cause))?;

@@ -128,6 +128,7 @@ impl Network {
         let features = self.interface.features.as_ref().unwrap_or(&self.interface.output);
         if !training.whole && training.fixed_samples {
             let (graph, names) = compose::only_head("features", &self.interface.output, &head).map_err(about)?;
+            let graph = graph.for_target(self.graph.target());
             return Ok(Student {
                 graph,
                 input: "features".to_owned(),
