@@ -21,6 +21,7 @@ mod jobs;
 mod json;
 mod knowledge_table;
 mod local;
+mod measure;
 mod models;
 mod npz;
 mod options;
@@ -84,6 +85,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Write a model's gradient graph to a file
     Gradient(gradient::GradientArgs),
+    /// Time a model's input gradients and attacks on this machine
+    Measure(measure::MeasureArgs),
     /// Tell whether a server serves
     Health(health::HealthArgs),
     /// Rank the bundled models on the bundled data, and write a report
@@ -142,6 +145,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Datasets(args) => datasets::run(args).await,
             Command::Check(args) => check::run(args).await,
             Command::Gradient(args) => gradient::run(args).await,
+            Command::Measure(args) => measure::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Demo(args) => demo::run(args).await,
         }

@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{Failure, jobs, options::ClientArgs};
 use crate::{
-    config::{LimitArgs, ServeConfig},
+    config::{LimitArgs, ServeConfig, SourceArgs},
     jobs::Jobs,
     limits,
     runtime::Runtime,
@@ -105,6 +105,16 @@ pub async fn start(config: &ServeConfig) -> Result<Server, Failure> {
         let page = jobs::report(job).map_err(|failure| failure.to_string())?;
         page.map(|page| page.html()).transpose().map_err(|error| error.to_string())
     }))
+}
+
+/// The scorer of a command that makes no calls.
+///
+/// # Errors
+/// What is wrong with the arguments.
+pub async fn scorer(sources: SourceArgs) -> Result<Scorer, Failure> {
+    let config = ServeConfig::new(sources, LimitArgs::embedded(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let opened = tokio::task::spawn_blocking(move || open(&config).map(|(scorer, _)| scorer));
+    opened.await.map_err(|error| Failure::Work(format!("cannot start: {error}")))?
 }
 
 /// Opens the runtime, models, datasets, certificates and tokens. Blocks.

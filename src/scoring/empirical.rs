@@ -429,7 +429,8 @@ fn few_classes(needed: usize, found: usize) -> String {
     attack::Error::<Error>::FewClasses { needed, found }.to_string()
 }
 
-fn one_hot(classes: &[usize], width: usize) -> Array2<f32> {
+/// Rows x `width`, 1 at each row's class.
+pub fn one_hot(classes: &[usize], width: usize) -> Array2<f32> {
     let mut target = Array2::zeros((classes.len(), width));
     for (mut row, &class) in target.rows_mut().into_iter().zip(classes) {
         if let Some(entry) = row.get_mut(class) {

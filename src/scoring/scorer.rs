@@ -25,6 +25,7 @@ use crate::{
         ranking,
         survey::{self, Known, Survey},
         theory,
+        trial::Trial,
         types::*,
         uploads::{self, Intakes},
     },
@@ -83,6 +84,21 @@ impl Scorer {
         let networks = VersionCache::new("networks", config.session_bytes);
         let answers = VersionCache::new("answers", limits::ANSWER_CACHE_BYTES);
         Ok(Scorer { config, runtime, registry, datasets, intakes, networks, answers })
+    }
+
+    /// A model and an attack on the samples of a dataset, ready to be timed.
+    ///
+    /// # Errors
+    /// Those of a score that lie in the model, the dataset or the attack; [`Reason::OptionUnsupported`] for the virtual attack.
+    pub fn trial(&self, model: &str, dataset: &str, attack: &AttackOptions) -> Result<Trial> {
+        let AttackPlan::Empirical(attack) = AttackPlan::new(attack)? else {
+            let message = "the virtual attack gives directions, not examples; choose another attack, such as PGD";
+            return Err(Error::new(Reason::OptionUnsupported, message).at("attack.method"));
+        };
+        let (probe, _) = self.probe(&Probe::Dataset(dataset.to_owned()), 0, 1, 0)?;
+        let network = self.network(model, probe.shape())?;
+        let (runtime, batch_size) = (Arc::clone(&self.runtime), self.config.batch_size);
+        Ok(Trial { runtime, network, probe, attack, batch_size })
     }
 
     /// Everything that a pair or a ranking needs, found and checked before any model runs.

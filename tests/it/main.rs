@@ -13,6 +13,7 @@ mod jobs;
 mod layers;
 mod malformed;
 mod mathematics;
+mod measuring;
 mod operation;
 mod raw_call;
 mod registry;

@@ -12,6 +12,7 @@ mod loading;
 mod memory;
 mod ranking;
 mod refusals;
+mod trial;
 mod units;
 
 use std::path::PathBuf;
