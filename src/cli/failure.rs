@@ -60,7 +60,7 @@ impl From<ConfigError> for Failure {
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         match error {
-            RuntimeError::Library(_) => Failure::Usage(error.to_string()),
+            RuntimeError::Library(_) | RuntimeError::Device(..) => Failure::Usage(error.to_string()),
             _ => Failure::Work(error.to_string()),
         }
     }

@@ -66,7 +66,7 @@ pub use self::{
     import::External,
     lowering::in_double,
     parts::{Parts, vjp_parts},
-    precision::{in_single, widened},
+    precision::{in_single, narrowed, widened},
     rules::differentiable as differentiable_operators,
     target::Target,
     tensor::Tensor,

@@ -1,5 +1,5 @@
 //! Computes a model in another float type: half precision in single, where more kernels exist and gradients mean more;
-//! everything in double, to measure with.
+//! single in half, for graphics cards; everything in double, to measure with.
 //!
 //! Invariant: the operators stay; constants, types and casts change, in subgraphs too.
 
@@ -12,7 +12,10 @@ use super::{
     tensor::Tensor,
 };
 
-use ElementType::{Bfloat16, Float16, Float32, Float64};
+use ElementType::{Bfloat16, Float16, Float32};
+
+/// The largest number in half precision.
+const LARGEST_HALF: f64 = 65_504.0;
 
 /// The model computed in float32 where it was in float16 or bfloat16. Its inputs and outputs keep their types: casts
 /// lie at the borders.
@@ -20,54 +23,67 @@ use ElementType::{Bfloat16, Float16, Float32, Float64};
 /// # Errors
 /// Where the widened model contradicts an operator's definition.
 pub fn widened(graph: &Graph) -> Result<Graph> {
-    let narrow = |element: ElementType| matches!(element, Float16 | Bfloat16);
-    if !has_type(graph, &narrow) {
+    computed_in(graph, Float32, &|element| matches!(element, Float16 | Bfloat16), "widened")
+}
+
+/// The model computed in float16 where it was in float32, to be derived so. Its inputs and outputs keep their types: casts lie
+/// at the borders. What is larger than float16 holds is the largest that it does.
+///
+/// # Errors
+/// Where the narrowed model contradicts an operator's definition.
+pub fn narrowed(graph: &Graph) -> Result<Graph> {
+    computed_in(graph, Float16, &|element| element == Float32, "narrowed")
+}
+
+/// The model with some floats in another type, between its inputs and outputs.
+fn computed_in(graph: &Graph, inner: ElementType, is_other: &dyn Fn(ElementType) -> bool, how: &str) -> Result<Graph> {
+    if !has_type(graph, is_other) {
         return Ok(graph.clone());
     }
-    let inputs: BTreeMap<String, ElementType> = interface(graph, &graph.inputs, narrow);
-    let outputs: BTreeMap<String, ElementType> = interface(graph, &graph.outputs, narrow);
-    let mut wide = retyped(graph, &narrow, Float32)?;
-    let mut name_of = names(&wide);
+    let inputs: BTreeMap<String, ElementType> = interface(graph, &graph.inputs, is_other);
+    let outputs: BTreeMap<String, ElementType> = interface(graph, &graph.outputs, is_other);
+    let mut changed = retyped(graph, is_other, inner)?;
+    let mut name_of = names(&changed);
     let mut renamed: BTreeMap<String, String> = BTreeMap::new();
     for name in inputs.keys() {
-        renamed.insert(name.clone(), name_of(&format!("{name}/widened")));
+        renamed.insert(name.clone(), name_of(&format!("{name}/{how}")));
     }
     // An output gets the narrow type under its name, so what makes it needs another.
     let produced: Vec<&String> = outputs.keys().filter(|name| !renamed.contains_key(*name)).collect();
     for &name in &produced {
-        renamed.insert(name.clone(), name_of(&format!("{name}/widened")));
+        renamed.insert(name.clone(), name_of(&format!("{name}/{how}")));
     }
-    for name in wide.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs)) {
+    for name in changed.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs)) {
         if let Some(new) = renamed.get(name) {
             name.clone_from(new);
         }
     }
     for &name in &produced {
         let new = renamed.get(name).unwrap_or(name);
-        if let Some(tensor) = wide.initializers.remove(name) {
-            wide.set_initializer(new, tensor);
+        if let Some(tensor) = changed.initializers.remove(name) {
+            changed.set_initializer(new, tensor);
         }
-        if let Some(value_type) = wide.types.get(name).cloned() {
-            wide.types.insert(new.clone(), value_type);
+        if let Some(value_type) = changed.types.get(name).cloned() {
+            changed.types.insert(new.clone(), value_type);
         }
     }
     let cast = |from: &str, to: &str, element: ElementType| Node {
         attributes: BTreeMap::from([("to".to_owned(), Attribute::Int(element.code().into()))]),
         ..Node::new("Cast", &[from], &[to])
     };
-    let mut nodes: Vec<Node> = Vec::with_capacity(wide.nodes.len() + inputs.len() + outputs.len());
+    let mut nodes: Vec<Node> = Vec::with_capacity(changed.nodes.len() + inputs.len() + outputs.len());
     for (name, element) in &inputs {
-        if let Some(value_type) = wide.types.get_mut(name) {
+        if let Some(value_type) = changed.types.get_mut(name) {
             value_type.element = *element;
         }
-        nodes.extend(renamed.get(name).map(|new| cast(name, new, Float32)));
+        nodes.extend(renamed.get(name).map(|new| cast(name, new, inner)));
     }
-    nodes.append(&mut wide.nodes);
+    nodes.append(&mut changed.nodes);
     for name in produced {
         nodes.extend(outputs.get(name).zip(renamed.get(name)).map(|(element, new)| cast(new, name, *element)));
     }
-    wide.nodes = nodes;
-    shape::inferred_again(wide)
+    changed.nodes = nodes;
+    shape::inferred_again(changed)
 }
 
 /// The model with all floats in float32, those of its inputs and outputs too.
@@ -164,10 +180,11 @@ fn converted(tensor: &Tensor, to: ElementType) -> Result<Tensor> {
     // Masks of "minus infinity" are written as the lowest number, which must stay a number.
     let bound = match to {
         Float32 => f64::from(f32::MAX),
+        Float16 => LARGEST_HALF,
         _ => f64::MAX,
     };
     let fit = |value: f64| if value.is_finite() { value.clamp(-bound, bound) } else { value };
-    let narrower = tensor.element() == Float64 && to == Float32;
+    let narrower = to.size() < tensor.element().size();
     let values: Vec<f64> = if narrower { values.into_iter().map(fit).collect() } else { values };
     Tensor::from_floats(to, tensor.dims().to_vec(), &values)
 }

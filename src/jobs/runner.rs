@@ -93,7 +93,8 @@ impl Jobs {
         let mut ending = match outcome {
             Ok(Outcome { result, models }) => Ending::Succeeded { result, models },
             Err(error) if error.reason == Reason::Cancelled && is_cancelled() => Ending::Cancelled,
-            Err(error) if error.reason == Reason::Cancelled => Ending::Interrupted,
+            // A lost device is there again once the process was started again, or there are others.
+            Err(error) if matches!(error.reason, Reason::Cancelled | Reason::DeviceLost) => Ending::Interrupted,
             Err(error) => Ending::Failed(error),
         };
         if let Ending::Failed(error) = &ending {

@@ -140,13 +140,7 @@ impl Capture {
     }
 
     /// A run from some buffers to the others, under a number of its own.
-    fn way(
-        &mut self,
-        session: &OpenSession,
-        places: &mut Places,
-        watched: &[&str],
-        from: usize,
-    ) -> ort::Result<Way> {
+    fn way(&mut self, session: &OpenSession, places: &mut Places, watched: &[&str], from: usize) -> ort::Result<Way> {
         self.n_recordings += 1;
         let mut binding = session.session.create_binding()?;
         places.bind_inputs(&mut binding, from)?;
@@ -182,9 +176,11 @@ impl Capture {
     pub(super) fn carried(session: &OpenSession) -> Vec<&Tensor<f32>> {
         let recorded = session.capture.as_ref().and_then(|capture| capture.recorded.as_ref());
         let current = recorded.into_iter().flat_map(|recorded| {
-            recorded.places.states.iter().map(|State { buffers: [first, second], .. }| {
-                if recorded.now == 0 { first } else { second }
-            })
+            recorded.places.states.iter().map(
+                |State { buffers: [first, second], .. }| {
+                    if recorded.now == 0 { first } else { second }
+                },
+            )
         });
         current.collect()
     }
@@ -199,11 +195,7 @@ impl Recorded {
 }
 
 impl Places {
-    fn new(
-        session: &OpenSession,
-        feeds: &[(&str, ArrayViewD<'_, f32>)],
-        carries: &[Carry<'_>],
-    ) -> ort::Result<Places> {
+    fn new(session: &OpenSession, feeds: &[(&str, ArrayViewD<'_, f32>)], carries: &[Carry<'_>]) -> ort::Result<Places> {
         let place = |shape: &[usize]| session.device.tensor(&session.session, shape);
         let (mut inputs, mut states) = (BTreeMap::new(), Vec::with_capacity(carries.len()));
         for (name, array) in feeds {
@@ -266,7 +258,8 @@ fn unrecorded(
         Ok(value.try_extract_array::<f32>()?.to_owned())
     };
     let expected = carried.iter().map(array).collect::<ort::Result<_>>()?;
-    let seen = watched.iter().map(|name| array(name).map(|array| array.shape().to_vec())).collect::<ort::Result<_>>()?;
+    let seen =
+        watched.iter().map(|name| array(name).map(|array| array.shape().to_vec())).collect::<ort::Result<_>>()?;
     Ok((expected, seen))
 }
 

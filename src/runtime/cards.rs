@@ -93,9 +93,10 @@ impl Cards {
         let at_once = if self.first().is_card() { limits::SESSIONS_AT_WORK } else { usize::MAX };
         let mut state = self.lock();
         loop {
-            let usable = state.iter().enumerate().filter(|(card, state)| {
-                state.losses < LOSSES && wanted.is_none_or(|wanted| wanted == *card)
-            });
+            let usable = state
+                .iter()
+                .enumerate()
+                .filter(|(card, state)| state.losses < LOSSES && wanted.is_none_or(|wanted| wanted == *card));
             let Some((card, idlest)) = usable.min_by_key(|(_, state)| state.busy) else {
                 let device = wanted.and_then(|card| self.devices.get(card)).copied().unwrap_or_else(|| self.first());
                 return Err(RuntimeError::Lost(device, "it failed again after its sessions were opened anew".into()));

@@ -139,9 +139,7 @@ impl Device {
             Some(bytes) => provider.with_memory_limit(bytes),
             None => provider,
         };
-        Ok(builder
-            .with_deterministic_compute(true)?
-            .with_execution_providers([provider.build().error_on_failure()])?)
+        Ok(builder.with_deterministic_compute(true)?.with_execution_providers([provider.build().error_on_failure()])?)
     }
 
     /// Runs a small graph that takes a kernel of each library: whether the device is there and can be used.
@@ -211,27 +209,28 @@ impl Fault {
 /// Why a graphics card cannot be used, with what mends it.
 fn explained(message: &str) -> String {
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
-    let mend = if says(&["is not enabled in this build", "was not found", "providers_shared"])
-        && !says(&["libcu", "libnv"])
-    {
-        "this ONNX Runtime is not for graphics cards; run \"make setup DEVICE=cuda\""
+    let mend =
+        if says(&["is not enabled in this build", "was not found", "providers_shared"]) && !says(&["libcu", "libnv"]) {
+            "this ONNX Runtime is not for graphics cards; run \"make setup DEVICE=cuda\""
+        } else if says(&["libcuda.so"]) {
+        "there is no NVIDIA driver; install version 580 or newer"
     } else if says(&["libcudnn", "CUDNN"]) {
-        "cuDNN 9 for CUDA 13 is missing or does not fit; install it, or name its folder in LD_LIBRARY_PATH"
-    } else if says(&["libcu", "libnv", "cannot open shared object file"]) {
-        "CUDA 13 is missing or incomplete; install its runtime libraries, or name their folder in LD_LIBRARY_PATH"
-    } else if says(&["driver version is insufficient", "CUDA failure 35", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"]) {
-        "there is no NVIDIA driver, or one too old for CUDA 13; install version 580 or newer"
-    } else if says(&["no CUDA-capable device", "CUDA failure 100"]) {
-        "there is no graphics card that CUDA sees; look at nvidia-smi and CUDA_VISIBLE_DEVICES"
-    } else if says(&["invalid device ordinal", "CUDA failure 101"]) {
-        "there is no card of this number; nvidia-smi --list-gpus has those there are"
-    } else if says(&["no kernel image", "CUDA failure 209"]) {
-        "ONNX Runtime has no code for this card; it takes one of compute capability 7.5 or newer"
-    } else if Fault::of(message) == Some(Fault::OutOfMemory) {
-        "its memory is taken; nvidia-smi tells by whom"
-    } else {
-        "use --device cpu meanwhile"
-    };
+            "cuDNN 9 for CUDA 13 is missing or does not fit; install it, or name its folder in LD_LIBRARY_PATH"
+        } else if says(&["libcu", "libnv", "cannot open shared object file"]) {
+            "CUDA 13 is missing or incomplete; install its runtime libraries, or name their folder in LD_LIBRARY_PATH"
+        } else if says(&["driver version is insufficient", "CUDA failure 35", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"]) {
+            "there is no NVIDIA driver, or one too old for CUDA 13; install version 580 or newer"
+        } else if says(&["no CUDA-capable device", "CUDA failure 100"]) {
+            "there is no graphics card that CUDA sees; look at nvidia-smi and CUDA_VISIBLE_DEVICES"
+        } else if says(&["invalid device ordinal", "CUDA failure 101"]) {
+            "there is no card of this number; nvidia-smi --list-gpus has those there are"
+        } else if says(&["no kernel image", "CUDA failure 209"]) {
+            "ONNX Runtime has no code for this card; it takes one of compute capability 7.5 or newer"
+        } else if Fault::of(message) == Some(Fault::OutOfMemory) {
+            "its memory is taken; nvidia-smi tells by whom"
+        } else {
+            "use --device cpu meanwhile"
+        };
     format!("{mend} ({message})")
 }
 
@@ -304,8 +303,12 @@ mod tests {
     fn what_cannot_be_loaded_is_told_with_its_mend() {
         let cases = [
             ("CUDA execution provider is not enabled in this build.", "make setup DEVICE=cuda"),
-            ("Failed to load library libonnxruntime_providers_cuda.so: libcublasLt.so.13: cannot open", "CUDA 13 is missing"),
+            (
+                "Failed to load library libonnxruntime_providers_cuda.so: libcublasLt.so.13: cannot open",
+                "CUDA 13 is missing",
+            ),
             ("Failed to load library libonnxruntime_providers_cuda.so: libcudnn.so.9: cannot open", "cuDNN 9"),
+            ("libonnxruntime_providers_cuda.so: libcuda.so.1: cannot open shared object file", "no NVIDIA driver"),
             ("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version", "NVIDIA driver"),
             ("CUDA failure 100: no CUDA-capable device is detected", "CUDA_VISIBLE_DEVICES"),
             ("CUDA failure 101: invalid device ordinal", "nvidia-smi --list-gpus"),

@@ -65,7 +65,9 @@ impl<'a> Steps<'a> {
         session.meet_troubles(rows)?;
         let way = match Capture::begin(session, feeds, carries, watched) {
             Ok(true) => Way::Captured,
-            Ok(false) => Way::bound(session, feeds, carries, &firsts, watched).map_err(|cause| session.failed(&cause))?,
+            Ok(false) => {
+                Way::bound(session, feeds, carries, &firsts, watched).map_err(|cause| session.failed(&cause))?
+            }
             Err(cause) => return Err(session.failed(&cause)),
         };
         Ok(Steps { session, carries: carries.to_vec(), watched, way })
@@ -117,7 +119,8 @@ impl<'a> Steps<'a> {
         for State { current, next } in states {
             std::mem::swap(current, next);
             // What was fed lies with the processor: it makes room for a buffer on the device.
-            if session.device.is_card() && next.memory_info().allocation_device() != current.memory_info().allocation_device()
+            if session.device.is_card()
+                && next.memory_info().allocation_device() != current.memory_info().allocation_device()
             {
                 let shape = shape(current);
                 *next = session.device.tensor(&session.session, &shape).map_err(|cause| session.failed(&cause))?;
@@ -185,11 +188,7 @@ fn once(
 }
 
 /// Feeds inputs, which the device copies where they are not in its own memory.
-fn bind(
-    session: &mut OpenSession,
-    binding: &mut IoBinding,
-    feeds: &[(&str, ArrayViewD<'_, f32>)],
-) -> ort::Result<()> {
+fn bind(session: &mut OpenSession, binding: &mut IoBinding, feeds: &[(&str, ArrayViewD<'_, f32>)]) -> ort::Result<()> {
     for (name, array) in feeds {
         if session.device.is_card() {
             binding.bind_input(*name, session.stage(name, array)?)?;

@@ -9,12 +9,9 @@ pub(super) const OUTPUT: &str = "y";
 /// of ONNX Runtime's own. The fields are those of onnx.proto.
 pub(super) fn model() -> Vec<u8> {
     const OPSET: u64 = 13;
-    let nodes = [
-        node("Conv", &[INPUT, "w"], "c"),
-        node("MatMul", &["c", "c"], "p"),
-        node("Relu", &["p"], OUTPUT),
-    ];
-    let weight = [packed(1, &[1, 1, 1, 1]), varint(2, FLOAT), bytes(8, b"w"), bytes(9, &1.0_f32.to_le_bytes())].concat();
+    let nodes = [node("Conv", &[INPUT, "w"], "c"), node("MatMul", &["c", "c"], "p"), node("Relu", &["p"], OUTPUT)];
+    let weight =
+        [packed(1, &[1, 1, 1, 1]), varint(2, FLOAT), bytes(8, b"w"), bytes(9, &1.0_f32.to_le_bytes())].concat();
     let graph = [
         nodes.iter().flat_map(|node| bytes(1, node)).collect(),
         bytes(2, b"trial"),

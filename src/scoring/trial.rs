@@ -66,7 +66,7 @@ impl Trial {
     }
 
     /// The execution provider that the model runs on.
-    pub fn provider(&self) -> &'static str {
+    pub fn provider(&self) -> &str {
         self.runtime.provider()
     }
 

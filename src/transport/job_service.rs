@@ -223,7 +223,7 @@ pub async fn work_on_jobs(calls: Calls, jobs: Arc<Jobs>) {
     // Work on a blocking thread would outlive this task otherwise, and keep the process waiting.
     let _leaving = InterruptOnDrop(Arc::clone(&jobs));
     let mut is_looking = true;
-    while !calls.draining.is_cancelled() {
+    while !calls.draining.is_cancelled() && calls.scoring().can_run() {
         if !is_looking {
             tokio::select! {
                 () = jobs.created() => {}

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, Zip};
 
-pub use self::{placed::placed, point::Given};
 use self::point::{Point, direction};
+pub use self::{placed::placed, point::Given};
 use crate::{
     gradient::{self, GradientError, Graph},
     runtime::{Executable, Runtime, RuntimeError, TypedArray},

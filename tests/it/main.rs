@@ -4,6 +4,7 @@ mod cli;
 mod clients;
 mod config;
 mod dataset;
+mod device;
 mod errors;
 mod experiment;
 mod faults;

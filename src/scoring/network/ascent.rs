@@ -76,9 +76,8 @@ impl Network {
         let target_name = format!("target/{output}");
         let settings = settings(ascent);
         let adversarial = self.in_batches(samples.nrows(), |batch, height| {
-            let some = |rows: ArrayView2<'_, f32>, shape: &[usize]| {
-                padded(rows.slice(s![batch.clone(), ..]), shape, height)
-            };
+            let some =
+                |rows: ArrayView2<'_, f32>, shape: &[usize]| padded(rows.slice(s![batch.clone(), ..]), shape, height);
             let (start, rows) = (some(starts, &self.sample_shape)?, some(samples, &self.sample_shape)?);
             let target = some(target.target.view(), &self.output_shape)?;
             let still = ArrayD::zeros(start.raw_dim());

@@ -25,6 +25,7 @@ pub use jacobian::Linearised;
 pub use training::{Course, Examples, Trained, Trainee, Training};
 
 use crate::{
+    config::Precision,
     error::{Error, Reason, Result},
     gradient::{
         self, ElementType, Graph, Port, Target,
@@ -64,6 +65,8 @@ pub struct Network {
     runtime: Arc<Runtime>,
     /// Preprocessing and model, before differentiation.
     graph: Graph,
+    /// The same in float32, to be trained.
+    single: Graph,
     forward: Executable,
     jacobian: Backward,
     /// Graphs that only some attacks need, from their first use on.
@@ -96,7 +99,12 @@ impl Network {
         let graph = in_float32(&graph).map_err(|cause| invalid(snapshot.name(), &cause))?;
         let interface = Interface::of(snapshot, &graph, sample_shape, feature_tensor)?;
         let target = if runtime.uses_cards() { Target::Cuda } else { Target::Cpu };
-        let graph = interface.compose(snapshot.name(), graph)?.for_target(target);
+        let single = interface.compose(snapshot.name(), graph)?.for_target(target);
+        let graph = match runtime.precision() {
+            Precision::Float16 if runtime.uses_cards() => gradient::narrowed(&single),
+            _ => Ok(single.clone()),
+        };
+        let graph = graph.map_err(|cause| invalid(snapshot.name(), &cause))?;
         let forward = compile(runtime, snapshot.name(), &graph)?;
         let parts = gradient::vjp_parts(&graph, &[&interface.input], &[&interface.output])
             .map_err(|cause| not_differentiable(snapshot.name(), &cause))?;
@@ -104,7 +112,8 @@ impl Network {
             forward: compile(runtime, snapshot.name(), &parts.forward)?,
             backward: compile(runtime, snapshot.name(), &parts.backward)?,
         };
-        let tile = interface.fixed_batch.unwrap_or_else(|| tile_height(sample_shape.iter().product(), runtime.uses_cards()));
+        let tile =
+            interface.fixed_batch.unwrap_or_else(|| tile_height(sample_shape.iter().product(), runtime.uses_cards()));
         let mut network = Network {
             reference: ModelReference { name: snapshot.name().to_owned(), digest: snapshot.digest().to_string() },
             manifest: format!("{:?}", snapshot.manifest()),
@@ -119,11 +128,15 @@ impl Network {
             interface,
             runtime: Arc::clone(runtime),
             graph,
+            single,
             forward,
             jacobian,
             derived: Mutex::default(),
         };
-        if [&network.forward, &network.jacobian.forward, &network.jacobian.backward].iter().any(|graph| graph.falls_back()) {
+        if [&network.forward, &network.jacobian.forward, &network.jacobian.backward]
+            .iter()
+            .any(|graph| graph.falls_back())
+        {
             tracing::warn!(
                 model = network.name(),
                 "the processor runs some nodes for the graphics card; `transferscore check` with --device lists them"
@@ -247,11 +260,7 @@ impl Network {
     /// Does some work on rows 0..`n_rows`, batch by batch, and gives what it gave. It is told a batch's rows and the height
     /// that they are padded to. Where the device has not enough memory, idle sessions are closed, then batches are halved;
     /// where it was lost, the work is done once more on sessions opened anew.
-    fn in_batches<T>(
-        &self,
-        n_rows: usize,
-        work: impl Fn(Range<usize>, usize) -> Result<T, Stopped>,
-    ) -> Result<Vec<T>> {
+    fn in_batches<T>(&self, n_rows: usize, work: impl Fn(Range<usize>, usize) -> Result<T, Stopped>) -> Result<Vec<T>> {
         let (mut done, mut given) = (0, Vec::new());
         while done < n_rows {
             let (batch, result) = self.despite_faults(|height| {
@@ -282,7 +291,11 @@ impl Network {
                     if height > 1 && self.interface.fixed_batch.is_none() {
                         let half = height / 2;
                         self.height.fetch_min(half, Ordering::SeqCst);
-                        tracing::warn!(model = self.name(), rows = half, "not enough memory on the device; smaller batches");
+                        tracing::warn!(
+                            model = self.name(),
+                            rows = half,
+                            "not enough memory on the device; smaller batches"
+                        );
                         continue;
                     }
                 }
@@ -297,12 +310,7 @@ impl Network {
     }
 
     /// Runs a graph on at most as many rows as are padded to.
-    fn run(
-        &self,
-        executable: &Executable,
-        rows: ArrayView2<'_, f32>,
-        height: usize,
-    ) -> Result<Vec<Value>, Stopped> {
+    fn run(&self, executable: &Executable, rows: ArrayView2<'_, f32>, height: usize) -> Result<Vec<Value>, Stopped> {
         let rows = padded(rows, &self.sample_shape, height)?;
         Ok(executable.run(&[(self.interface.input.as_str(), rows.view().into())])?)
     }

@@ -128,7 +128,7 @@ impl Network {
         let features = self.interface.features.as_ref().unwrap_or(&self.interface.output);
         if !training.whole && training.fixed_samples {
             let (graph, names) = compose::only_head("features", &self.interface.output, &head).map_err(about)?;
-            let graph = graph.for_target(self.graph.target());
+            let graph = graph.for_target(self.single.target());
             return Ok(Student {
                 graph,
                 input: "features".to_owned(),
@@ -138,7 +138,8 @@ impl Network {
                 takes_features: true,
             });
         }
-        let (graph, names) = compose::with_head(&self.graph, features, &self.interface.output, &head).map_err(about)?;
+        let (graph, names) =
+            compose::with_head(&self.single, features, &self.interface.output, &head).map_err(about)?;
         let weights = if training.whole { self.trainable(&graph) } else { names.to_vec() };
         Ok(self.student_of_samples(graph, weights, Some(names)))
     }
@@ -153,7 +154,7 @@ impl Network {
             );
             return Err(Error::new(Reason::OptionUnsupported, message).at("keep_head"));
         }
-        let graph = self.graph.clone();
+        let graph = self.single.clone();
         if training.whole {
             let weights = self.trainable(&graph);
             return Ok(self.student_of_samples(graph, weights, None));
@@ -190,7 +191,7 @@ impl Network {
         let batch = self.interface.fixed_batch.unwrap_or(batch) as u64;
         let kept = 3 + 2 * optimizer.states().len() as u64;
         let weights = if whole { self.n_parameters } else { 0 };
-        (4 * weights * kept).saturating_add(self.graph.value_bytes(batch).saturating_mul(3))
+        (4 * weights * kept).saturating_add(self.single.value_bytes(batch).saturating_mul(3))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 use transferscore::{
-    gradient::{GradientError, Graph, check, cut_at, in_double, in_single, jvp, vjp, widened},
+    gradient::{GradientError, Graph, check, cut_at, in_double, in_single, jvp, narrowed, vjp, widened},
     runtime::TypedArray,
 };
 
@@ -81,6 +81,26 @@ fn half_precision_is_computed_in_single_with_its_interface_kept() {
         let error = norm(&(gradient - &expected(&c)));
         assert!(error > 0.0 && error < tolerance * norm(&expected(&c)), "{name}: {error}");
     }
+}
+
+#[test]
+fn single_precision_is_computed_in_half_with_its_interface_kept() {
+    let graph = parse(&network());
+    let narrow = narrowed(&graph).unwrap();
+    assert_eq!(element(&narrow), ("float32".to_owned(), "float32".to_owned()));
+    let counts = narrow.operator_counts();
+    assert!(counts.contains(&("Cast".to_owned(), 2)), "{counts:?}");
+    let c = value(4, &[2, 3]);
+    let derived = compile(&vjp(&narrow, &[], &[]).unwrap());
+    let values = run(&derived, &vec![("x".into(), value(3, &[2, 6])), ("cotangent/y".into(), c.clone())]);
+    let error = norm(&(get(&values, "gradient/x") - &expected(&c)));
+    assert!(error > 0.0 && error < 2e-3 * norm(&expected(&c)), "{error}");
+    // What half precision cannot hold is the largest that it can.
+    let large = Model::new(17).input("x", "n,2").floats("w", &[2], &[1e9, -1e9]);
+    let narrow = narrowed(&parse(&large.node("Mul", &["x", "w"], &["y"], &[]).output("y"))).unwrap();
+    let weight = narrow.constant("w").unwrap();
+    assert_eq!(weight.floats().unwrap(), [65_504.0, -65_504.0]);
+    assert_eq!(narrowed(&parse(&typed(network(), DOUBLE))).unwrap(), parse(&typed(network(), DOUBLE)));
 }
 
 #[test]

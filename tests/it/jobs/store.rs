@@ -6,10 +6,13 @@ use std::{
 };
 
 use transferscore::{
+    cancel::Cancel,
     error::{Error, Reason},
     jobs::{
-        Contents, Created, Ending, Happened, Job, JobFilter, JobKind, JobNumber, JobState, NewJob, Store, StoreError,
+        Contents, Created, Ending, Happened, Job, JobFilter, JobKind, JobNumber, JobState, Jobs, NewJob, Outcome,
+        Store, StoreError, Work, WorkEvent,
     },
+    scoring::Units,
 };
 
 use super::file;
@@ -304,5 +307,37 @@ fn names_and_numbers_are_one_for_one() {
     assert_eq!("job-7".parse(), Ok(JobNumber(7)));
     for name in ["", "7", "job-", "job-0", "job-07", "job-+7", "job--7", "job-7 ", "Job-7", "job-9223372036854775808"] {
         assert_eq!(name.parse::<JobNumber>(), Err(()), "{name}");
+    }
+}
+
+/// Finds the device lost the first times.
+struct Losing(std::sync::atomic::AtomicU32);
+
+impl Work for Losing {
+    fn run(
+        &self,
+        _: JobKind,
+        _: &[u8],
+        _: &dyn Units,
+        _: &mut (dyn FnMut(WorkEvent) + Send),
+        _: &Cancel,
+    ) -> Result<Outcome, Error> {
+        if self.0.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+            return Err(Error::new(Reason::DeviceLost, "lost"));
+        }
+        Ok(Outcome { result: b"result".to_vec(), models: Vec::new() })
+    }
+}
+
+#[test]
+fn a_job_whose_device_was_lost_waits_for_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let jobs = Jobs::with_store(open(folder.path())).expect("an empty store");
+    let job = jobs.create(&new(b"a")).expect("room");
+    let work = Losing(1.into());
+    for (state, attempts) in [(JobState::Queued, 1), (JobState::Succeeded, 2)] {
+        assert!(jobs.run_next(&work).expect("a job"));
+        let now = jobs.get(job.number).expect("the job");
+        assert_eq!((now.state, now.attempts), (state, attempts));
     }
 }
