@@ -213,8 +213,8 @@ fn explained(message: &str) -> String {
         if says(&["is not enabled in this build", "was not found", "providers_shared"]) && !says(&["libcu", "libnv"]) {
             "this ONNX Runtime is not for graphics cards; run \"make setup DEVICE=cuda\""
         } else if says(&["libcuda.so"]) {
-        "there is no NVIDIA driver; install version 580 or newer"
-    } else if says(&["libcudnn", "CUDNN"]) {
+            "there is no NVIDIA driver; install version 580 or newer"
+        } else if says(&["libcudnn", "CUDNN"]) {
             "cuDNN 9 for CUDA 13 is missing or does not fit; install it, or name its folder in LD_LIBRARY_PATH"
         } else if says(&["libcu", "libnv", "cannot open shared object file"]) {
             "CUDA 13 is missing or incomplete; install its runtime libraries, or name their folder in LD_LIBRARY_PATH"

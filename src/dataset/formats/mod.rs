@@ -11,6 +11,7 @@ mod parquet;
 mod pickle;
 mod stl10;
 mod taskonomy;
+mod thrift;
 
 use super::{
     DatasetError,

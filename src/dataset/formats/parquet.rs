@@ -8,7 +8,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, BufReader, Read as _},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
 };
@@ -20,11 +20,11 @@ use parquet::{
     errors::ParquetError,
     file::{
         metadata::ParquetMetaData,
-        reader::{FileReader as _, SerializedFileReader},
+        reader::{ChunkReader, FileReader as _, Length, SerializedFileReader},
     },
 };
 
-use super::Wanted;
+use super::{Wanted, thrift};
 use crate::{
     dataset::{
         DatasetError,
@@ -70,6 +70,51 @@ struct Rows {
     cursor: Mutex<Option<Cursor>>,
 }
 
+/// A file whose descriptions of itself are walked through before the reader of foreign files sees them.
+struct Contents(File);
+
+impl Contents {
+    /// The length of the last description, and `PAR1`.
+    const TAIL: u64 = 8;
+
+    fn open(file: File) -> Result<SerializedFileReader<Contents>, ParquetError> {
+        let contents = Contents(file);
+        if let Some(tail) = contents.len().checked_sub(Self::TAIL) {
+            let mut length = [0; 4];
+            contents.0.get_read(tail)?.read_exact(&mut length)?;
+            if let Some(start) = tail.checked_sub(u64::from(u32::from_le_bytes(length))) {
+                thrift::walk(&mut contents.0.get_read(start)?)?;
+            }
+        }
+        SerializedFileReader::new(contents)
+    }
+}
+
+impl Length for Contents {
+    fn len(&self) -> u64 {
+        Length::len(&self.0)
+    }
+}
+
+impl ChunkReader for Contents {
+    type T = BufReader<File>;
+
+    /// What reads a page's description, or the tail.
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        if start.saturating_add(Self::TAIL) != self.len() {
+            thrift::walk(&mut self.0.get_read(start)?)?;
+        }
+        self.0.get_read(start)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<bytes::Bytes, ParquetError> {
+        if start.saturating_add(length as u64) > self.len() {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        self.0.get_bytes(start, length)
+    }
+}
+
 /// A `.parquet` file, or a folder with some, in itself or up to two folders down.
 pub fn recognises(place: &Place) -> bool {
     place.has_extension(EXTENSION) || has_files(place, 2)
@@ -105,7 +150,7 @@ pub fn open(wanted: &Wanted<'_>, seen: &mut Seen) -> Result<Found, DatasetError>
     for (_, file) in all {
         seen.note(&file)?;
         let (contents, _) = file.open(limits::DATASET_BYTES)?;
-        let reader = guarded(&file, || SerializedFileReader::new(contents))?;
+        let reader = guarded(&file, || Contents::open(contents))?;
         let column = picture_column(&file, reader.metadata())?;
         rows.add(&file, column, reader.metadata())?;
         match label_column(&file, manifest, reader.metadata())? {
@@ -226,7 +271,7 @@ fn label_column(
 
 fn guarded_labels(
     file: &Place,
-    reader: &SerializedFileReader<File>,
+    reader: &SerializedFileReader<Contents>,
     column: usize,
     name: &str,
 ) -> Result<Vec<u32>, DatasetError> {
@@ -343,7 +388,7 @@ impl Rows {
 fn open_column(place: &Place, group: usize, column: usize) -> Result<ColumnReaderImpl<ByteArrayType>, DatasetError> {
     let (contents, _) = place.open(limits::DATASET_BYTES)?;
     guarded(place, || {
-        let reader = SerializedFileReader::new(contents)?;
+        let reader = Contents::open(contents)?;
         match reader.get_row_group(group)?.get_column_reader(column)? {
             ColumnReader::ByteArrayColumnReader(reader) => Ok(reader),
             _ => Err(ParquetError::External(Box::new(io::Error::from(io::ErrorKind::InvalidData)))),

@@ -96,3 +96,24 @@ fn every_cut_and_every_flipped_byte_is_an_error_or_a_dataset() {
         drop(DatasetStore::open(&[dir.path().to_owned()]).unwrap().get("d"));
     }
 }
+
+/// Where a file is not refused for it, this does not fail but goes on for long.
+#[test]
+fn lists_without_end_are_refused() {
+    const KINDS: [u8; 4] = [1, 2, 7, 13];
+    let dir = tempfile::tempdir().unwrap();
+    let store = DatasetStore::open(&[dir.path().to_owned()]).unwrap();
+    let good = golden_file("parquet/data/test-00000-of-00001.parquet");
+    let tail = good.len() - 8;
+    let description = tail - u32::from_le_bytes(good[tail..tail + 4].try_into().unwrap()) as usize;
+    // What the first page and the file say of themselves.
+    for (place, of) in [4, description].into_iter().flat_map(|place| KINDS.map(|of| (place, of))) {
+        let mut bytes = good.clone();
+        // Field 15 is a list of 2^31 − 1 truth values, numbers of eight bytes, or of sixteen.
+        bytes[place..place + 7].copy_from_slice(&[0xf9, 0xf0 | of, 0xff, 0xff, 0xff, 0xff, 0x07]);
+        let name = format!("d{place}-{of}");
+        fs::write(dir.path().join(format!("{name}.parquet")), bytes).unwrap();
+        let message = store.get(&name).expect_err("a list without end").to_string();
+        assert!(message.contains("is no readable Parquet file"), "{message}");
+    }
+}

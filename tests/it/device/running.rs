@@ -35,10 +35,19 @@ fn scores_on_a_card_are_those_of_the_processor() {
         let given = on_card.score(&request, &Cancel::default()).unwrap();
         let expected = processor.score(&request, &Cancel::default()).unwrap();
         assert_eq!(given.provenance.provider, "CPUExecutionProvider (rehearsal)");
+        for (given, expected) in [
+            (&given.source_to_reference, &expected.source_to_reference),
+            (&given.reference_to_source, &expected.reference_to_source),
+        ] {
+            for (given, expected) in [(&given.alpha1, &expected.alpha1), (&given.alpha2, &expected.alpha2)] {
+                assert!((given.value - expected.value).abs() <= 1e-6, "{given:?} is not {expected:?}");
+            }
+        }
         let (given, expected) = (numbers(&format!("{given:?}")), numbers(&format!("{expected:?}")));
         assert_eq!(given.len(), expected.len());
         for (given, expected) in given.iter().zip(&expected) {
-            assert!((given - expected).abs() <= 1e-4 * expected.abs().max(1e-2), "{given} is not {expected}");
+            // The card's graphs round otherwise, and two hundred steps of training carry that into a cross-entropy.
+            assert!((given - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{given} is not {expected}");
         }
     }
 }
@@ -46,9 +55,10 @@ fn scores_on_a_card_are_those_of_the_processor() {
 #[test]
 fn half_precision_changes_scores_by_about_its_rounding() {
     let half = rehearsed_with(DeviceConfig { precision: Precision::Float16, ..DeviceConfig::default() });
+    let single = rehearsed();
     let score = |runtime, request| scorer(runtime).score(request, &Cancel::default()).unwrap();
     for request in &requests()[..2] {
-        let (given, expected) = (score(&half, request), score(&rehearsed(), request));
+        let (given, expected) = (score(&half, request), score(&single, request));
         assert_eq!(given.provenance.provider, "CPUExecutionProvider (rehearsal, float16)");
         let (given, expected) = (given.source_to_reference.alpha1.value, expected.source_to_reference.alpha1.value);
         let difference = (given - expected).abs();
