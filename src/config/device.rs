@@ -137,6 +137,9 @@ impl DeviceConfig {
                 return Err(ConfigError::ForCards { flag });
             }
         }
+        if args.cuda_graphs && matches!(&args.device, DeviceChoice::Cuda(cards) if cards.len() > 1) {
+            return Err(ConfigError::ForOneCard { flag: "--cuda-graphs" });
+        }
         Ok(DeviceConfig {
             choice: args.device,
             memory_bytes: args.device_memory.map(|mebibytes| mebibytes << 20),

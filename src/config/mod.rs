@@ -214,6 +214,8 @@ pub enum ConfigError {
     BuiltWithout { flag: &'static str, feature: &'static str },
     #[error("{flag} is for graphics cards, and --device is cpu; leave one of them out")]
     ForCards { flag: &'static str },
+    #[error("{flag} is for one graphics card; name one with --device, or leave it out")]
+    ForOneCard { flag: &'static str },
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: String },
     #[error("{}: there is no setting {key}; those there are: {known}", path.display())]

@@ -93,8 +93,9 @@ impl Jobs {
         let mut ending = match outcome {
             Ok(Outcome { result, models }) => Ending::Succeeded { result, models },
             Err(error) if error.reason == Reason::Cancelled && is_cancelled() => Ending::Cancelled,
-            // A lost device is there again once the process was started again, or there are others.
-            Err(error) if matches!(error.reason, Reason::Cancelled | Reason::DeviceLost) => Ending::Interrupted,
+            Err(error) if error.reason == Reason::Cancelled => Ending::Interrupted,
+            // The device is there again once the process was started again, or there are others.
+            Err(error) if error.reason == Reason::DeviceLost => self.without_device(number, error),
             Err(error) => Ending::Failed(error),
         };
         if let Ending::Failed(error) = &ending {
@@ -131,6 +132,17 @@ impl Jobs {
                 lock(&self.unrecorded).insert(number, error);
                 open.remove(&number);
             }
+        }
+    }
+
+    /// How a job ends that lost its device: it waits for another, but not for ever.
+    fn without_device(&self, number: JobNumber, error: Error) -> Ending {
+        match self.store.count_interruption(number) {
+            Ok(times) if times >= limits::JOB_INTERRUPTIONS => Ending::Failed(Error::new(
+                Reason::JobAbandoned,
+                format!("its device was lost {times} times and nothing came of the job: {error}"),
+            )),
+            _ => Ending::Interrupted,
         }
     }
 

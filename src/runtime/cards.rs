@@ -3,9 +3,12 @@
 //! Every executable may have sessions on every card, and a tile goes to the card that is least busy. Few sessions work on
 //! a card at once: one more than computes, so that its samples travel meanwhile. The others wait without memory of their
 //! own but for their weights, and those used longest ago are closed where these take too much.
+//!
+//! A lost card is lost for the process in most cases: what was opened on it fails to close as well, which ONNX Runtime
+//! answers by ending the process. So sessions of a lost card are left as they are.
 
 use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -21,11 +24,15 @@ pub(super) struct Cards {
     devices: Vec<Device>,
     /// What sessions may take on each, in bytes.
     limit: Option<u64>,
+    /// Sessions that may work on each.
+    at_once: usize,
     state: Mutex<Vec<State>>,
     freed: Condvar,
     /// Of every executable.
     pools: Mutex<Vec<Weak<Idle>>>,
     clock: AtomicU64,
+    /// Held to write while a card records, when nothing else of the process may be done on cards.
+    recording: RwLock<()>,
 }
 
 #[derive(Clone, Default)]
@@ -34,6 +41,8 @@ struct State {
     busy: usize,
     /// Times that it was lost since a run succeeded.
     losses: usize,
+    /// Times that it was lost at all: sessions opened before the last are not used any more.
+    generation: u64,
     /// What open sessions hold, in bytes.
     weights: Arc<AtomicU64>,
 }
@@ -47,6 +56,8 @@ pub(super) struct Pass<'a> {
     /// Number of the device, in the order in which devices were named.
     pub card: usize,
     pub device: Device,
+    /// Of the sessions to use.
+    pub generation: u64,
 }
 
 impl Drop for Pass<'_> {
@@ -71,9 +82,29 @@ impl Drop for Held {
 }
 
 impl Cards {
-    pub(super) fn new(devices: Vec<Device>, limit: Option<u64>) -> Self {
+    /// Devices with a limit in bytes for each; where they record, one session works at a time.
+    pub(super) fn new(devices: Vec<Device>, limit: Option<u64>, record: bool) -> Self {
+        let at_once = match devices.first() {
+            Some(device) if device.is_card() => {
+                if record {
+                    1
+                } else {
+                    limits::SESSIONS_AT_WORK
+                }
+            }
+            _ => usize::MAX,
+        };
         let state = Mutex::new(devices.iter().map(|_| State::default()).collect());
-        Cards { devices, limit, state, freed: Condvar::new(), pools: Mutex::default(), clock: AtomicU64::new(0) }
+        Cards {
+            devices,
+            limit,
+            at_once,
+            state,
+            freed: Condvar::new(),
+            pools: Mutex::default(),
+            clock: AtomicU64::new(0),
+            recording: RwLock::new(()),
+        }
     }
 
     /// The kind of all devices: there are either graphics cards or others.
@@ -90,23 +121,25 @@ impl Cards {
     /// # Errors
     /// [`RuntimeError::Lost`] where there is none any more.
     pub(super) fn enter(&self, wanted: Option<usize>) -> Result<Pass<'_>, RuntimeError> {
-        let at_once = if self.first().is_card() { limits::SESSIONS_AT_WORK } else { usize::MAX };
         let mut state = self.lock();
         loop {
             let usable = state
                 .iter()
                 .enumerate()
                 .filter(|(card, state)| state.losses < LOSSES && wanted.is_none_or(|wanted| wanted == *card));
-            let Some((card, idlest)) = usable.min_by_key(|(_, state)| state.busy) else {
+            // Of those with room, one that was not lost last time.
+            let order = |state: &State| (state.busy >= self.at_once, state.losses, state.busy);
+            let Some((card, idlest)) = usable.min_by_key(|(_, state)| order(state)) else {
                 let device = wanted.and_then(|card| self.devices.get(card)).copied().unwrap_or_else(|| self.first());
                 return Err(RuntimeError::Lost(device, "it failed again after its sessions were opened anew".into()));
             };
-            if idlest.busy < at_once {
+            if idlest.busy < self.at_once {
+                let generation = idlest.generation;
                 let device = self.devices.get(card).copied().unwrap_or(Device::Cpu);
                 if let Some(state) = state.get_mut(card) {
                     state.busy += 1;
                 }
-                return Ok(Pass { cards: self, card, device });
+                return Ok(Pass { cards: self, card, device, generation });
             }
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -117,15 +150,17 @@ impl Cards {
         self.lock().iter().all(|state| state.losses >= LOSSES)
     }
 
-    /// Keeps what a run tells of its device.
-    pub(super) fn note(&self, card: usize, fault: Option<Fault>) {
+    /// Keeps what a run on a session of that generation tells of its device. Sessions that meet the same loss count once.
+    pub(super) fn note(&self, card: usize, generation: u64, fault: Option<Fault>) {
         let losses = match (self.lock().get_mut(card), fault) {
+            (Some(state), _) if state.generation != generation => return,
             (Some(state), None) => {
                 state.losses = 0;
                 return;
             }
             (Some(state), Some(Fault::Lost)) => {
                 state.losses += 1;
+                state.generation += 1;
                 state.losses
             }
             _ => return,
@@ -136,7 +171,24 @@ impl Cards {
         } else {
             tracing::error!(%device, "device given up; restart the server to use it again");
         }
-        self.close_idle(card);
+        for pool in self.pools() {
+            pool.leave(card);
+        }
+    }
+
+    /// Whether a session of that generation may be used, and closed.
+    pub(super) fn is_usable(&self, card: usize, generation: u64) -> bool {
+        self.lock().get(card).is_some_and(|state| state.generation == generation && state.losses < LOSSES)
+    }
+
+    /// Leave to close sessions: while it is held, no card records.
+    pub(super) fn quiet(&self) -> RwLockReadGuard<'_, ()> {
+        self.recording.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leave to record, for whoever has the only pass.
+    pub(super) fn recording(&self) -> RwLockWriteGuard<'_, ()> {
+        self.recording.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a session with so many bytes of weights, after idle ones were closed to make room for it.
@@ -152,7 +204,7 @@ impl Cards {
 
     /// The most that a session with so many bytes of weights may take.
     pub(super) fn arena_bytes(&self, weights: u64) -> Option<u64> {
-        self.limit.map(|limit| weights.saturating_add(limit / 2 / limits::SESSIONS_AT_WORK as u64))
+        self.limit.map(|limit| weights.saturating_add(limit / 2 / self.at_once.max(1) as u64))
     }
 
     /// Whether sessions are to give back what they do not need between runs.
@@ -194,5 +246,56 @@ impl Cards {
 
     fn lock(&self) -> MutexGuard<'_, Vec<State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Cards {
+        Cards::new(vec![Device::Cuda(0), Device::Cuda(1)], None, false)
+    }
+
+    fn entered(cards: &Cards) -> (usize, u64) {
+        cards.enter(None).map(|pass| (pass.card, pass.generation)).unwrap_or((usize::MAX, 0))
+    }
+
+    #[test]
+    fn work_goes_to_the_card_that_is_least_busy() {
+        let cards = two();
+        let passes: Vec<Pass<'_>> = (0..4).filter_map(|_| cards.enter(None).ok()).collect();
+        assert_eq!(passes.iter().map(|pass| pass.card).collect::<Vec<_>>(), [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_loss_counts_once_however_many_sessions_meet_it() {
+        let cards = two();
+        for _ in 0..3 {
+            cards.note(0, 0, Some(Fault::Lost));
+        }
+        assert!(!cards.is_usable(0, 0) && cards.is_usable(0, 1) && cards.is_usable(1, 0));
+        // A run that began before says nothing of what came after.
+        cards.note(0, 0, None);
+        cards.note(0, 1, Some(Fault::Lost));
+        assert!(!cards.is_usable(0, 2) && !cards.are_lost());
+        assert!(matches!(cards.enter(Some(0)), Err(RuntimeError::Lost(Device::Cuda(0), _))));
+        for generation in 0..2 {
+            cards.note(1, generation, Some(Fault::Lost));
+        }
+        assert!(cards.are_lost() && cards.enter(None).is_err());
+    }
+
+    #[test]
+    fn what_was_lost_on_one_card_is_done_again_on_another() {
+        let cards = two();
+        cards.note(0, 0, Some(Fault::Lost));
+        assert_eq!(entered(&cards), (1, 0));
+        // Unless that has no room.
+        let busy: Vec<Pass<'_>> = (0..limits::SESSIONS_AT_WORK).filter_map(|_| cards.enter(Some(1)).ok()).collect();
+        assert_eq!(entered(&cards), (0, 1));
+        drop(busy);
+        cards.note(0, 1, None);
+        assert_eq!(entered(&cards), (0, 1));
     }
 }

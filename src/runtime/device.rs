@@ -177,7 +177,8 @@ const OUT_OF_MEMORY: &[&str] = &[
     "out of memory",
     "Failed to allocate memory for requested buffer",
     "is smaller than requested bytes",
-    "STATUS_ALLOC_FAILED",
+    "_ALLOC_FAILED",
+    "ALLOCATION_FAILED",
     "std::bad_alloc",
 ];
 const LOST: &[&str] = &[
@@ -194,6 +195,7 @@ const LOST: &[&str] = &[
     "STATUS_EXECUTION_FAILED",
     "cudaErrorLaunchFailure",
     "context is destroyed",
+    "CUDA failure 999",
 ];
 
 impl Fault {
@@ -222,7 +224,7 @@ fn explained(message: &str) -> String {
             "there is no NVIDIA driver, or one too old for CUDA 13; install version 580 or newer"
         } else if says(&["no CUDA-capable device", "CUDA failure 100"]) {
             "there is no graphics card that CUDA sees; look at nvidia-smi and CUDA_VISIBLE_DEVICES"
-        } else if says(&["invalid device ordinal", "CUDA failure 101"]) {
+        } else if says(&["Invalid device ID", "invalid device ordinal", "CUDA failure 101"]) {
             "there is no card of this number; nvidia-smi --list-gpus has those there are"
         } else if says(&["no kernel image", "CUDA failure 209"]) {
             "ONNX Runtime has no code for this card; it takes one of compute capability 7.5 or newer"
@@ -286,6 +288,7 @@ mod tests {
             "/onnxruntime/core/framework/bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 301989888",
             "Available memory of 1048576 is smaller than requested bytes of 2097152",
             "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+            "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         ] {
             assert_eq!(of(message), Some(Fault::OutOfMemory), "{message}");
         }
@@ -312,6 +315,7 @@ mod tests {
             ("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version", "NVIDIA driver"),
             ("CUDA failure 100: no CUDA-capable device is detected", "CUDA_VISIBLE_DEVICES"),
             ("CUDA failure 101: invalid device ordinal", "nvidia-smi --list-gpus"),
+            ("Invalid device ID: 7, must be between 0 (inclusive) and 1 (exclusive).", "nvidia-smi --list-gpus"),
             ("CUDA failure 209: no kernel image is available for execution on the device", "compute capability"),
             ("CUDA failure 2: out of memory", "memory is taken"),
             ("something new", "--device cpu"),

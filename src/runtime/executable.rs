@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::{self, ThreadId},
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use ort::{
 
 use super::{
     Runtime, RuntimeError,
-    capture::Capture,
+    capture::{self, Capture},
     cards::{Held, Pass},
     device::{Device, Fault},
     iteration::{self, Carry, Iteration, Steps},
@@ -61,7 +62,7 @@ impl Executable {
             falls_back: AtomicBool::new(false),
         };
         let pass = executable.runtime.cards.enter(None)?;
-        let first = executable.open(&pass)?;
+        let first = executable.take(&pass)?;
         drop(pass);
         let spec = |outlet: &ort::value::Outlet| TensorSpec {
             name: outlet.name().to_owned(),
@@ -135,8 +136,8 @@ impl Executable {
     }
 
     /// Runs the graph several times in a row as [`Executable::iterate`], where `work` says when, and with which inputs fed
-    /// anew. `feeds` has all inputs of the first run that it does not feed itself. It takes long, so it does not count among
-    /// the sessions that work on a graphics card at once.
+    /// anew. `feeds` has all inputs of the first run that it does not feed itself. It takes long, so it counts among the
+    /// sessions that work on a graphics card at once only while it is at a run.
     ///
     /// # Errors
     /// Those of `work`; [`RuntimeError::Run`] where a carried input is not fed.
@@ -149,8 +150,12 @@ impl Executable {
     ) -> Result<T, E> {
         let pass = self.runtime.cards.enter(None)?;
         let session = self.take(&pass)?;
-        drop(pass);
-        self.worked(session, |session| work(&mut Steps::new(session, feeds, carries, watched)?))
+        self.worked(session, |session| {
+            let mut steps = Steps::new(session, feeds, carries, watched)?;
+            drop(pass);
+            steps.enter_each_time();
+            work(&mut steps)
+        })
     }
 
     /// Does some work on a session that no other thread uses meanwhile, on the device of that number or any.
@@ -171,23 +176,37 @@ impl Executable {
         work: impl FnOnce(&mut OpenSession) -> Result<T, E>,
     ) -> Result<T, E> {
         let result = work(&mut session);
-        let fault = session.fault.take();
+        let (cards, fault) = (&self.runtime.cards, session.fault.take());
         if session.device.is_card() && (fault.is_some() || result.is_ok()) {
-            self.runtime.cards.note(session.card, fault);
+            cards.note(session.card, session.generation, fault);
         }
-        if session.capture.as_ref().is_some_and(Capture::has_failed) {
+        let has_recorded = !session.capture.as_ref().is_some_and(Capture::has_failed);
+        if !has_recorded {
             self.is_captured.store(false, Ordering::SeqCst);
-        } else if fault != Some(Fault::Lost) {
-            self.idle.put(session, self.runtime.cards.now());
+        }
+        if has_recorded && cards.is_usable(session.card, session.generation) {
+            self.idle.put(session, cards.now());
+        } else {
+            session.close();
         }
         result
     }
 
     fn take(&self, pass: &Pass<'_>) -> Result<OpenSession, RuntimeError> {
-        match self.idle.take(pass.card) {
-            Some(session) => Ok(session),
-            None => self.open(pass),
+        if let Some(session) = self.idle.take(pass.card) {
+            return Ok(session);
         }
+        let cards = &self.runtime.cards;
+        let opened = match self.open(pass) {
+            Err(RuntimeError::OutOfMemory(..)) if pass.device.is_card() && cards.close_idle(pass.card) > 0 => {
+                self.open(pass)
+            }
+            opened => opened,
+        };
+        if let Err(RuntimeError::Lost(..)) = &opened {
+            cards.note(pass.card, pass.generation, Some(Fault::Lost));
+        }
+        opened
     }
 
     fn open(&self, pass: &Pass<'_>) -> Result<OpenSession, RuntimeError> {
@@ -203,6 +222,7 @@ impl Executable {
         if is_captured {
             match opened(true) {
                 Ok(opened) => session = Some(Ok(opened)),
+                Err(cause) if Fault::of(&one_line(&cause)).is_some() => return Err(refused(device, &cause)),
                 Err(cause) => {
                     tracing::warn!(%device, cause = one_line(&cause), "steps of an attack are not captured");
                     self.is_captured.store(false, Ordering::SeqCst);
@@ -224,12 +244,14 @@ impl Executable {
             session,
             device,
             card: pass.card,
+            generation: pass.generation,
+            thread: thread::current().id(),
             shrinks: cards.are_limited(),
             runtime: Arc::clone(&self.runtime),
             staging: HashMap::new(),
             capture: is_captured.then(Capture::default),
             fault: None,
-            _held: held,
+            held: Some(held),
         })
     }
 }
@@ -256,10 +278,14 @@ impl Idle {
         self.lock().push(session);
     }
 
+    /// A session on a device, of this thread if there is one: ONNX Runtime keeps some of what it needs by thread.
     fn take(&self, card: usize) -> Option<OpenSession> {
-        let mut sessions = self.lock();
-        let place = sessions.iter().rposition(|session| session.card == card)?;
-        Some(sessions.swap_remove(place))
+        let (mut sessions, here) = (self.lock(), thread::current().id());
+        let own = sessions.iter().rposition(|session| session.card == card && session.thread == here);
+        let place = own.or_else(|| sessions.iter().rposition(|session| session.card == card))?;
+        let mut session = sessions.swap_remove(place);
+        session.thread = here;
+        Some(session)
     }
 
     pub(super) fn last_used(&self) -> u64 {
@@ -273,11 +299,26 @@ impl Idle {
     /// Closes the sessions on a device.
     pub(super) fn close(&self, card: usize) -> usize {
         let closed: Vec<OpenSession> = self.lock().extract_if(.., |session| session.card == card).collect();
-        closed.len()
+        let n = closed.len();
+        closed.into_iter().for_each(OpenSession::close);
+        n
+    }
+
+    /// Closes none of the sessions on a device, and keeps none.
+    pub(super) fn leave(&self, card: usize) {
+        let left: Vec<OpenSession> = self.lock().extract_if(.., |session| session.card == card).collect();
+        left.into_iter().for_each(OpenSession::leave);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<OpenSession>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        let left = std::mem::take(self.sessions.get_mut().unwrap_or_else(PoisonError::into_inner));
+        left.into_iter().for_each(OpenSession::close);
     }
 }
 
@@ -290,12 +331,16 @@ pub(super) struct OpenSession {
     pub device: Device,
     /// The device's number among those of the runtime.
     pub card: usize,
+    /// Of the device, as it was opened.
+    generation: u64,
+    /// That used it last.
+    pub thread: ThreadId,
     /// Whether it gives back what it does not need between runs.
     pub shrinks: bool,
     pub runtime: Arc<Runtime>,
     /// What went wrong beyond a run.
     pub fault: Option<Fault>,
-    _held: Held,
+    held: Option<Held>,
 }
 
 impl OpenSession {
@@ -310,13 +355,40 @@ impl OpenSession {
         }
     }
 
-    /// How a run gives back memory that it needed, where it is to; `None` where there is nothing to say.
-    pub(super) fn shrinking(&self) -> ort::Result<Option<RunOptions>> {
-        if !self.shrinks {
+    /// Closes it, where its device still answers.
+    pub(super) fn close(self) {
+        let runtime = Arc::clone(&self.runtime);
+        if runtime.cards.is_usable(self.card, self.generation) {
+            let _quiet = runtime.cards.quiet();
+            drop(self);
+        } else {
+            self.leave();
+        }
+    }
+
+    /// Leaves it as it is. What is left of it holds memory of the processor until the end of the process.
+    fn leave(mut self) {
+        if matches!(self.device, Device::Cuda(_)) {
+            metrics::SESSIONS.shift(&[self.device.provider()], -1.0);
+            drop(self.held.take());
+            std::mem::forget(self);
+        }
+    }
+
+    /// What there is to say of a run outside of recordings: that nothing is to be recorded, and after the last of several
+    /// that it gives back memory, where it is to. `None` where there is nothing to say.
+    pub(super) fn options(&self, is_last: bool) -> ort::Result<Option<RunOptions>> {
+        let shrinks = self.shrinks && is_last;
+        if !shrinks && self.capture.is_none() {
             return Ok(None);
         }
         let mut options = RunOptions::new()?;
-        options.set("memory.enable_memory_arena_shrinkage", self.device.arena())?;
+        if shrinks {
+            options.set("memory.enable_memory_arena_shrinkage", self.device.arena())?;
+        }
+        if self.capture.is_some() {
+            options.set(capture::RECORDING, capture::UNRECORDED)?;
+        }
         Ok(Some(options))
     }
 

@@ -1,5 +1,7 @@
 //! Runs of one graph in a row, where outputs of a run are inputs of the next and never leave the device's memory.
 
+use std::sync::Arc;
+
 use ndarray::{ArrayD, ArrayViewD};
 use ort::{
     memory::AllocationDevice,
@@ -7,7 +9,7 @@ use ort::{
     value::Tensor,
 };
 
-use super::{RuntimeError, capture::Capture, device::Device, executable::OpenSession, one_line};
+use super::{RuntimeError, capture::Capture, device::Device, executable::OpenSession};
 
 /// An output that the next run takes as an input of the same shape.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,8 @@ pub struct Steps<'a> {
     carries: Vec<Carry<'a>>,
     watched: &'a [&'a str],
     way: Way,
+    /// Whether it has a pass only while it is at a run.
+    enters: bool,
 }
 
 enum Way {
@@ -70,7 +74,12 @@ impl<'a> Steps<'a> {
             }
             Err(cause) => return Err(session.failed(&cause)),
         };
-        Ok(Steps { session, carries: carries.to_vec(), watched, way })
+        Ok(Steps { session, carries: carries.to_vec(), watched, way, enters: false })
+    }
+
+    /// From now on each run waits until a session may work on the device.
+    pub(super) fn enter_each_time(&mut self) {
+        self.enters = true;
     }
 
     /// Runs the graph once more, with some of its inputs fed anew, and shows the watched outputs.
@@ -93,7 +102,9 @@ impl<'a> Steps<'a> {
         is_last: bool,
         watch: impl FnOnce(&[ArrayViewD<'_, f32>]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Steps { session, carries, watched, way } = self;
+        let Steps { session, carries, watched, way, enters } = self;
+        let runtime = Arc::clone(&session.runtime);
+        let pass = enters.then(|| runtime.cards.enter(Some(session.card))).transpose()?;
         let (binding, states) = match way {
             Way::Captured => {
                 let seen = Capture::run(session, feeds).map_err(|cause| session.failed(&cause))?;
@@ -106,7 +117,7 @@ impl<'a> Steps<'a> {
                 binding.bind_input(carry.input, current)?;
                 binding.bind_output(carry.output, &mut *next)?;
             }
-            if is_last { session.shrinking() } else { Ok(None) }
+            session.options(is_last)
         });
         let options = prepared.map_err(|cause| session.failed(&cause))?;
         let given = once(&mut session.session, binding, options.as_ref(), watched);
@@ -115,7 +126,6 @@ impl<'a> Steps<'a> {
         for (name, array) in watched.iter().zip(&given) {
             seen.push(array.as_ref().ok_or_else(|| RuntimeError::OutputType((*name).to_owned()))?.view());
         }
-        watch(&seen)?;
         for State { current, next } in states {
             std::mem::swap(current, next);
             // What was fed lies with the processor: it makes room for a buffer on the device.
@@ -126,22 +136,23 @@ impl<'a> Steps<'a> {
                 *next = session.device.tensor(&session.session, &shape).map_err(|cause| session.failed(&cause))?;
             }
         }
-        Ok(())
+        drop(pass);
+        watch(&seen)
     }
 
     /// What the last run carried over, in the order of the carries; the first feeds before any run.
     ///
     /// # Errors
-    /// [`RuntimeError::OutputType`] for one that is not float32.
-    pub fn carried(&self) -> impl Iterator<Item = Result<ArrayD<f32>, RuntimeError>> {
+    /// [`RuntimeError::Run`] for one that is not float32, [`RuntimeError::OutOfMemory`], [`RuntimeError::Lost`].
+    pub fn carried(&mut self) -> Result<Vec<ArrayD<f32>>, RuntimeError> {
+        let runtime = Arc::clone(&self.session.runtime);
+        let _pass = self.enters.then(|| runtime.cards.enter(Some(self.session.card))).transpose()?;
         let tensors: Vec<&Tensor<f32>> = match &self.way {
             Way::Bound { states, .. } => states.iter().map(|state| &state.current).collect(),
             Way::Captured => Capture::carried(self.session),
         };
-        self.carries.iter().zip(tensors).map(|(carry, tensor)| {
-            let unread = |cause| RuntimeError::Run(format!("`{}` cannot be read: {}", carry.output, one_line(&cause)));
-            on_host(tensor).map_err(unread)
-        })
+        let read: ort::Result<Vec<ArrayD<f32>>> = tensors.into_iter().map(on_host).collect();
+        read.map_err(|cause| self.session.failed(&cause))
     }
 }
 
@@ -224,5 +235,5 @@ pub(super) fn run<E: From<RuntimeError>>(
     for run in 0..iteration.runs {
         steps.run_once(&[], run + 1 == iteration.runs, &mut watch)?;
     }
-    Ok(steps.carried().collect::<Result<_, _>>()?)
+    Ok(steps.carried()?)
 }

@@ -84,7 +84,7 @@ impl Runtime {
             environment,
             workers,
             provider: provider(&devices, &config),
-            cards: Cards::new(devices, config.memory_bytes),
+            cards: Cards::new(devices, config.memory_bytes, config.cuda_graphs),
             config,
             troubles: Troubles::default(),
         }))

@@ -190,7 +190,7 @@ fn run_bound(
         binding.bind_output_to_device(name, if stays(name) { &device } else { &host })?;
     }
     let card = open.card;
-    let options = open.shrinking()?;
+    let options = open.options(true)?;
     let mut outputs = match &options {
         Some(options) => open.session.run_binding_with_options(&binding, options)?,
         None => open.session.run_binding(&binding)?,

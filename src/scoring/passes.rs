@@ -336,7 +336,7 @@ impl Setting<'_> {
             .enumerate()
             .map(|(tile, samples)| (tile * network.tile()..tile * network.tile() + samples.len(), samples))
             .collect();
-        let in_flight = self.batch_size.div_ceil(network.tile());
+        let in_flight = network.tiles_at_once(self.batch_size);
         let checked = |(places, samples): &(Range<usize>, &[usize])| {
             self.cancel.check()?;
             let result = work(places, samples)?;

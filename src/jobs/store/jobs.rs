@@ -231,6 +231,17 @@ impl Store {
         })
     }
 
+    /// Counts that a job was broken off, and gives how often it was since it finished a unit.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn count_interruption(&self, number: JobNumber) -> Result<u32, StoreError> {
+        self.write(|connection| {
+            let sql = "UPDATE jobs SET interruptions = interruptions + 1 WHERE number = ?1 RETURNING interruptions";
+            connection.query_row(sql, [number.0], |row| row.get(0))
+        })
+    }
+
     /// Jobs that are not over, with their last sequence numbers.
     ///
     /// # Errors

@@ -309,6 +309,28 @@ impl Network {
         }
     }
 
+    /// Does some work, and once more where the device's trouble may be over then: memory was made room for, or the device
+    /// was lost.
+    fn once_more<T>(&self, mut work: impl FnMut() -> Result<T, Stopped>) -> Result<T> {
+        let result = match work() {
+            Err(Stopped::ByRuntime(RuntimeError::OutOfMemory(..))) if self.runtime.make_room() => work(),
+            Err(Stopped::ByRuntime(RuntimeError::Lost(..))) => work(),
+            result => result,
+        };
+        result.map_err(|stopped| stopped.about(self))
+    }
+
+    /// Tiles that may be worked on at once, of samples that fill some.
+    pub fn tiles_at_once(&self, samples: usize) -> usize {
+        let tiles = samples.div_ceil(self.tile);
+        if self.runtime.uses_cards() {
+            // What is kept of each lies on a card.
+            tiles.min(self.runtime.devices().len() * (limits::SESSIONS_AT_WORK + 1))
+        } else {
+            tiles
+        }
+    }
+
     /// Runs a graph on at most as many rows as are padded to.
     fn run(&self, executable: &Executable, rows: ArrayView2<'_, f32>, height: usize) -> Result<Vec<Value>, Stopped> {
         let rows = padded(rows, &self.sample_shape, height)?;

@@ -3,7 +3,7 @@
 //! Invariant: a run's numbers depend on the model, the samples, their order and the settings alone. Each run computes on
 //! one thread, and batches have one height, the last one padded with samples that count nothing.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use ndarray::{Array1, Array2, ArrayD, ArrayView2, Axis, IxDyn, concatenate, s};
 
@@ -15,7 +15,7 @@ use crate::{
         self, ElementType, Graph, Tensor,
         compose::{self, Head, Loss, Optimizer, Tuning},
     },
-    runtime::{Carry, Executable, Feed},
+    runtime::{Carry, Executable, Feed, Steps},
     training::{Schedule, Units, initial_head},
 };
 
@@ -272,14 +272,15 @@ impl Trainee<'_> {
         let still: Vec<ArrayD<f32>> = self.weights.iter().map(|(_, first)| ArrayD::zeros(first.raw_dim())).collect();
         let firsts = self.weights.iter().map(|(_, first)| first).chain(states.iter().flat_map(|_| &still));
         let feeds: Vec<_> = carries.iter().zip(firsts).map(|(carry, first)| (carry.input, first.view())).collect();
-        let outcome = self.step.in_steps(&feeds, &carries, &["loss"], |steps| {
-            let mut number = 0;
+        let number = Cell::new(0);
+        let mut run = |steps: &mut Steps<'_>| {
             for epoch in 0..course.epochs {
                 let (mut sum, mut count) = (0.0, 0);
                 for batch in (course.batches)(epoch) {
                     course.cancel.check().map_err(Stopped::ByWatch)?;
                     let Examples { rows, targets } = (course.examples)(epoch, &batch);
-                    let inputs = self.inputs(rows.view(), targets.view(), course.schedule.rate(number), number + 1);
+                    let inputs =
+                        self.inputs(rows.view(), targets.view(), course.schedule.rate(number.get()), number.get() + 1);
                     let inputs = inputs.map_err(Stopped::ByWatch)?;
                     let feeds: Vec<_> = inputs.iter().map(|(name, array)| (name.as_str(), array.view())).collect();
                     steps.run(&feeds, |seen| {
@@ -289,10 +290,10 @@ impl Trainee<'_> {
                         if sum.is_finite() { Ok(()) } else { Err(failed()) }
                     })?;
                     count += batch.len();
-                    number += 1;
+                    number.set(number.get() + 1);
                     (course.advance)(batch.len());
                 }
-                let weights = steps.carried().take(self.weights.len()).collect::<std::result::Result<Trained, _>>()?;
+                let weights: Trained = steps.carried()?.into_iter().take(self.weights.len()).collect();
                 if weights.iter().any(|weight| weight.iter().any(|value| !value.is_finite())) {
                     return Err(Stopped::ByWatch(self.diverged(epoch + 1, course.schedule.peak)));
                 }
@@ -302,8 +303,15 @@ impl Trainee<'_> {
                 }
             }
             Ok(())
-        });
-        outcome.map_err(|stopped: Stopped| stopped.about(self.network))
+        };
+        self.network.once_more(|| {
+            let outcome = self.step.in_steps(&feeds, &carries, &["loss"], &mut run);
+            // What was told of steps cannot be taken back.
+            outcome.map_err(|stopped| match number.get() {
+                0 => stopped,
+                _ => Stopped::ByWatch(stopped.about(self.network)),
+            })
+        })
     }
 
     /// Target values that a sample's loss is a mean over.
@@ -349,7 +357,7 @@ impl Trainee<'_> {
             feeds.extend(
                 self.weights.iter().zip(weights).map(|((name, _), array)| (name.as_str(), array.view().into())),
             );
-            let given = self.forward.run(&feeds).map_err(|cause| self.network.execution_failed(&cause))?;
+            let given = self.network.once_more(|| Ok(self.forward.run(&feeds)?))?;
             let given = self.network.view(&given, &self.output)?;
             let given = given.to_shape((self.training.batch, self.training.n_outputs)).map_err(internal)?;
             outputs.push(given.slice(s![..rows.nrows(), ..]).to_owned());

@@ -56,6 +56,8 @@ fn settings_of_cards_are_checked() {
     assert_eq!(configured(&[]), Ok(DeviceConfig::default()));
     let small = configured(&["--device-memory", "1"]).unwrap_err();
     assert!(small.to_string().starts_with("--device-memory is 1; give 256 to"), "{small}");
+    let several = configured(&["--device", "cuda:0,cuda:1", "--cuda-graphs"]).unwrap_err().to_string();
+    assert_eq!(several, "--cuda-graphs is for one graphics card; name one with --device, or leave it out");
     for flags in [["--precision", "tf32"], ["--device-memory", "1000"], ["--cuda-graphs", "true"]] {
         let flags: Vec<&str> = if flags[1] == "true" { vec![flags[0]] } else { flags.to_vec() };
         let error = configured(&[&["--device", "cpu"], &flags[..]].concat()).unwrap_err();

@@ -12,6 +12,7 @@ use transferscore::{
         Contents, Created, Ending, Happened, Job, JobFilter, JobKind, JobNumber, JobState, Jobs, NewJob, Outcome,
         Store, StoreError, Work, WorkEvent,
     },
+    limits,
     scoring::Units,
 };
 
@@ -327,6 +328,22 @@ impl Work for Losing {
         }
         Ok(Outcome { result: b"result".to_vec(), models: Vec::new() })
     }
+}
+
+#[test]
+fn a_job_that_loses_its_device_again_and_again_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let jobs = Jobs::with_store(open(folder.path())).expect("an empty store");
+    let job = jobs.create(&new(b"a")).expect("room");
+    let work = Losing(100.into());
+    for attempt in 1..=limits::JOB_INTERRUPTIONS {
+        assert!(jobs.run_next(&work).expect("a job"), "attempt {attempt}");
+    }
+    let now = jobs.get(job.number).expect("the job");
+    let error = now.error.expect("an error");
+    assert_eq!((now.state, error.reason), (JobState::Failed, Reason::JobAbandoned));
+    assert!(error.message.contains("its device was lost 5 times"), "{}", error.message);
+    assert!(!jobs.run_next(&work).expect("no job"));
 }
 
 #[test]
