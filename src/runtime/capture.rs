@@ -249,11 +249,9 @@ impl Places {
 }
 
 /// What a run that is not recorded carries over, and the shapes of the watched outputs.
-fn unrecorded(
-    session: &mut OpenSession,
-    places: &Places,
-    watched: &[&str],
-) -> ort::Result<(Vec<ArrayD<f32>>, Vec<Vec<usize>>)> {
+type Unrecorded = (Vec<ArrayD<f32>>, Vec<Vec<usize>>);
+
+fn unrecorded(session: &mut OpenSession, places: &Places, watched: &[&str]) -> ort::Result<Unrecorded> {
     let mut binding = session.session.create_binding()?;
     places.bind_inputs(&mut binding, 0)?;
     let host = Device::Cpu.memory()?;

@@ -40,9 +40,14 @@ pub struct Steps<'a> {
 
 enum Way {
     /// ONNX Runtime runs the graph each time.
-    Bound { binding: IoBinding, states: Vec<State> },
+    Bound(Box<Bound>),
     /// The session's [`Capture`] does.
     Captured,
+}
+
+struct Bound {
+    binding: IoBinding,
+    states: Vec<State>,
 }
 
 /// A carried value: two buffers that change places, so that a run never writes what it reads.
@@ -110,7 +115,7 @@ impl<'a> Steps<'a> {
                 let seen = Capture::run(session, feeds).map_err(|cause| session.failed(&cause))?;
                 return watch(&seen.iter().map(|seen| seen.view()).collect::<Vec<_>>());
             }
-            Way::Bound { binding, states } => (binding, states),
+            Way::Bound(bound) => (&mut bound.binding, &mut bound.states),
         };
         let prepared = bind(session, binding, feeds).and_then(|()| {
             for (carry, State { current, next }) in carries.iter().zip(states.iter_mut()) {
@@ -148,7 +153,7 @@ impl<'a> Steps<'a> {
         let runtime = Arc::clone(&self.session.runtime);
         let _pass = self.enters.then(|| runtime.cards.enter(Some(self.session.card))).transpose()?;
         let tensors: Vec<&Tensor<f32>> = match &self.way {
-            Way::Bound { states, .. } => states.iter().map(|state| &state.current).collect(),
+            Way::Bound(bound) => bound.states.iter().map(|state| &state.current).collect(),
             Way::Captured => Capture::carried(self.session),
         };
         let read: ort::Result<Vec<ArrayD<f32>>> = tensors.into_iter().map(on_host).collect();
@@ -179,7 +184,7 @@ impl Way {
         for name in watched {
             binding.bind_output_to_device(*name, &host)?;
         }
-        Ok(Way::Bound { binding, states })
+        Ok(Way::Bound(Box::new(Bound { binding, states })))
     }
 }
 

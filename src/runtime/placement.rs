@@ -34,7 +34,7 @@ pub fn placements(
     let refused = |cause: &dyn std::fmt::Display| RuntimeError::Model(one_line(cause));
     let mut session = device
         .builder(&runtime.environment, &runtime.config, runtime.cards.arena_bytes(model.len() as u64), false)
-        .and_then(|builder| Ok(builder.with_profiling(folder.join("profile"))?.commit_from_memory(model)?))
+        .and_then(|builder| builder.with_profiling(folder.join("profile"))?.commit_from_memory(model))
         .map_err(|cause| refused(&cause))?;
     let failed = |cause: &dyn std::fmt::Display| RuntimeError::Run(one_line(cause));
     let options = RunOptions::new().map_err(|cause| failed(&cause))?;

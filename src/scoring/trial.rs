@@ -139,7 +139,7 @@ impl Trial {
     fn attacking<T>(&self, samples: &[usize], work: impl FnOnce(&Attack<'_>) -> Result<T>) -> Result<T> {
         let rows = self.probe.samples(samples);
         let outputs = self.network.outputs(rows.view())?.outputs;
-        let sources = [Attacked { network: &*self.network, outputs: outputs.view() }];
+        let sources = [Attacked { network: &self.network, outputs: outputs.view() }];
         let job = Job {
             plan: &self.attack,
             seed: 0,

@@ -83,7 +83,7 @@ impl Contents {
             let mut length = [0; 4];
             contents.0.get_read(tail)?.read_exact(&mut length)?;
             if let Some(start) = tail.checked_sub(u64::from(u32::from_le_bytes(length))) {
-                thrift::walk(&mut contents.0.get_read(start)?)?;
+                thrift::walk(&mut contents.0.get_read(start)?, thrift::FILE)?;
             }
         }
         SerializedFileReader::new(contents)
@@ -102,7 +102,7 @@ impl ChunkReader for Contents {
     /// What reads a page's description, or the tail.
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
         if start.saturating_add(Self::TAIL) != self.len() {
-            thrift::walk(&mut self.0.get_read(start)?)?;
+            thrift::walk(&mut self.0.get_read(start)?, thrift::PAGE)?;
         }
         self.0.get_read(start)
     }

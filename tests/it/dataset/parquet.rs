@@ -106,12 +106,15 @@ fn lists_without_end_are_refused() {
     let good = golden_file("parquet/data/test-00000-of-00001.parquet");
     let tail = good.len() - 8;
     let description = tail - u32::from_le_bytes(good[tail..tail + 4].try_into().unwrap()) as usize;
-    // What the first page and the file say of themselves.
-    for (place, of) in [4, description].into_iter().flat_map(|place| KINDS.map(|of| (place, of))) {
+    // What the first page and the file say of themselves, and a field of each that is told to be a number, but is not.
+    let (page, file) = ((4, [0x76].as_slice()), (description, [0x26, 0x9c].as_slice()));
+    let beginnings = [(4, [].as_slice()), (description, &[]), page, file];
+    for (i, ((place, beginning), of)) in beginnings.into_iter().flat_map(|at| KINDS.map(|of| (at, of))).enumerate() {
         let mut bytes = good.clone();
         // Field 15 is a list of 2^31 − 1 truth values, numbers of eight bytes, or of sixteen.
-        bytes[place..place + 7].copy_from_slice(&[0xf9, 0xf0 | of, 0xff, 0xff, 0xff, 0xff, 0x07]);
-        let name = format!("d{place}-{of}");
+        let list = [beginning, &[0xf9, 0xf0 | of, 0xff, 0xff, 0xff, 0xff, 0x07]].concat();
+        bytes[place..place + list.len()].copy_from_slice(&list);
+        let name = format!("d{i}");
         fs::write(dir.path().join(format!("{name}.parquet")), bytes).unwrap();
         let message = store.get(&name).expect_err("a list without end").to_string();
         assert!(message.contains("is no readable Parquet file"), "{message}");
