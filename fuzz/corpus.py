@@ -279,6 +279,12 @@ def datasets():
     for name in ("parquet/data/test-00000-of-00001.parquet", "binary_column.parquet"):
         put("parquet", f"valid-{pathlib.Path(name).stem}", (GOLDEN / name).read_bytes())
     put("parquet", "refused-cut", b"PAR1" + (GOLDEN / "binary_column.parquet").read_bytes()[-400:-8])
+    # The first page's description has an unknown field, a list of 2^31 - 1 truth values; then it lies in a known field that is
+    # told to be a number.
+    rows = (GOLDEN / "parquet/data/test-00000-of-00001.parquet").read_bytes()
+    endless = b"\xf9\xf1\xff\xff\xff\xff\x07"
+    put("parquet", "refused-endless-list", rows[:4] + endless + rows[4 + len(endless) :])
+    put("parquet", "refused-endless-list-in-a-number", rows[:4] + b"\x76" + endless + rows[5 + len(endless) :])
 
     names = ["alpha.png", "colour.bmp", "colour.png", "depth_16.png", "flat.jpg", "grey.png", "palette.png"]
     for name in names:

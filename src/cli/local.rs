@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Failure;
 use crate::{
     gradient::{self, Graph, Port},
-    limits,
+    limits, registry,
     scoring::{self, types::GradientRequest},
     transport::proto::{CheckModelResponse, Model, Obstacle, OperatorCount, TensorInfo},
 };
@@ -79,6 +79,13 @@ pub fn read(path: &Path) -> Result<(Graph, u64), Failure> {
     let files = RefCell::new(BTreeMap::new());
     let external = |location: &str| beside(path, location, &mut files.borrow_mut());
     let graph = Graph::parse_with(Bytes::from(bytes), &external).map_err(|error| about(path, &error))?;
+    // As the server reads it: a folder is a model, and may bring its gradient graph.
+    let own = path.with_file_name(registry::GRADIENT);
+    if path.file_name().is_some_and(|name| name == registry::MODEL) && own.is_file() {
+        let bytes = beside(path, registry::GRADIENT, &mut files.borrow_mut()).map_err(|error| about(path, &error))?;
+        let joined = Graph::parse(bytes).and_then(|own| graph.with_pullback(own));
+        return Ok((joined.map_err(|error| about(&own, &error))?, size));
+    }
     Ok((graph, size))
 }
 

@@ -171,6 +171,42 @@ impl Builder {
         Ok(())
     }
 
+    /// Writes another graph's nodes, fed with values of this one, and tells what its values are called here.
+    ///
+    /// # Errors
+    /// Where an input that it needs is not fed, or what it is fed with contradicts its operators.
+    pub(crate) fn spliced(
+        &mut self,
+        other: &Graph,
+        feeds: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>> {
+        let mut names = feeds.clone();
+        for (name, tensor) in &other.initializers {
+            names.insert(name.clone(), self.constant(tensor.clone()));
+        }
+        for (domain, version) in &other.domains {
+            self.graph.domains.insert(domain.clone(), *version);
+        }
+        self.graph.declared_opset = self.graph.declared_opset.max(other.declared_opset);
+        for node in &other.nodes {
+            // Nodes of one graph have names of their own, or none.
+            let mut node = Node { name: String::new(), ..node.clone() };
+            if let Some(input) = node.inputs.iter().find(|name| !name.is_empty() && !names.contains_key(*name)) {
+                return Err(GradientError::Request(format!("`{input}` is not fed")));
+            }
+            node.rename_inputs(&names);
+            let mut declared = BTreeMap::new();
+            for output in node.outputs.iter_mut().filter(|name| !name.is_empty()) {
+                let name = self.fresh_name(&node.op);
+                declared.extend(other.types.get(output).map(|value_type| (name.clone(), foreign(value_type))));
+                names.insert(std::mem::replace(output, name.clone()), name);
+            }
+            shape::infer_node(&mut self.graph, &node, Some(&declared))?;
+            self.graph.nodes.push(node);
+        }
+        Ok(names)
+    }
+
     /// Emits a node with one output and returns the output's name.
     pub(crate) fn emit(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) -> Result<String> {
         let mut outputs = self.emit_all(op, inputs, attributes, 1)?;
@@ -412,4 +448,14 @@ impl Builder {
         let axes = self.integers(axes)?;
         self.emit("Unsqueeze", &[value, &axes], &[])
     }
+}
+
+/// A type of another graph, whose symbols say nothing of the sizes here that go by the same names.
+fn foreign(value_type: &ValueType) -> ValueType {
+    let renamed = |dim: &Dim| match dim {
+        Dim::Known(size) => Dim::Known(*size),
+        Dim::Symbol(name) => Dim::symbol(format!("{name} there")),
+    };
+    let shape = value_type.shape.as_ref().map(|shape| shape.iter().map(renamed).collect());
+    ValueType { element: value_type.element, shape }
 }

@@ -7,9 +7,9 @@ use super::{
     differentiate::{Path, chosen, linearize, named},
     error::GradientError,
     expand::{self, Expansion, Origin},
-    fold,
     graph::{Graph, Node},
     linear::Site,
+    pullback,
 };
 
 /// A node that cannot be differentiated.
@@ -42,9 +42,10 @@ fn whole_model(graph: &Graph, error: &GradientError) -> Obstacle {
 }
 
 fn find(graph: &Graph) -> Result<Vec<Obstacle>, GradientError> {
-    let graph = fold::simplified(graph)?;
+    let graph = pullback::simplified(graph)?;
     let (inputs, outputs) = (chosen(&graph, &[], true)?, chosen(&graph, &[], false)?);
-    Ok(between(&graph, &inputs, &outputs))
+    let folded = pullback::folded(&graph, &inputs, &outputs);
+    Ok(between(folded.as_ref().map_or(&graph, |folded| &folded.graph), &inputs, &outputs))
 }
 
 /// All obstacles on the way from some inputs to some outputs, in the order of the nodes.
@@ -56,7 +57,7 @@ pub(super) fn between(graph: &Graph, inputs: &[String], outputs: &[String]) -> V
     let mut obstacles: Vec<Obstacle> = Vec::new();
     // Values whose types are not known because of an obstacle: what fails for want of them is no obstacle of its own.
     let mut unclear: BTreeSet<&str> = BTreeSet::new();
-    for node in &graph.nodes {
+    for node in graph.nodes.iter().filter(|node| node.op != pullback::OPERATOR) {
         let follows = named(&node.inputs).any(|(_, name)| unclear.contains(name));
         let result = match expansion.refused.get(&expand::key(node)) {
             Some(refusal) => Err(refusal.clone()),

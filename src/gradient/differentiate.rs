@@ -7,11 +7,12 @@ use super::{
     builder::Builder,
     check::{self, Obstacle},
     error::{GradientError, Result},
-    expand, fold, fuse,
+    expand, fuse,
     graph::{Graph, Node},
     layout,
     linear::{Elementwise, Map, Site},
     prune,
+    pullback::{self, Folded},
     rules::{self, Derivative},
     scale,
 };
@@ -33,14 +34,33 @@ pub fn vjp(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Graph> {
 
 /// [`vjp`] before it is arranged for the machine, for what is cut out of it to be arranged on its own.
 pub(super) fn vjp_in_any_layout(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Graph> {
-    let graph = fold::simplified(graph)?;
-    let (inputs, outputs) = (chosen(&graph, inputs, true)?, chosen(&graph, outputs, false)?);
-    let pulled =
-        expand::expanded(graph.clone(), &inputs, &outputs).and_then(|graph| pulled_back(&graph, &inputs, &outputs));
-    pulled.map_err(|error| root_cause(error, &graph, &inputs, &outputs))
+    derived(graph, inputs, outputs, pulled_back)
 }
 
-fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<Graph> {
+/// Derives a graph with one walk over the simplified and expanded model, or over what is around it.
+fn derived(
+    graph: &Graph,
+    inputs: &[&str],
+    outputs: &[&str],
+    walk: fn(&Graph, Option<&Folded>, &[String], &[String]) -> Result<Graph>,
+) -> Result<Graph> {
+    let mut graph = pullback::simplified(graph)?;
+    let (inputs, outputs) = (chosen(&graph, inputs, true)?, chosen(&graph, outputs, false)?);
+    let folded = pullback::folded(&graph, &inputs, &outputs);
+    if let Some(folded) = &folded {
+        graph.clone_from(&folded.graph);
+    }
+    graph.pullback = None;
+    let walked = expand::expanded(graph.clone(), &inputs, &outputs)
+        .and_then(|graph| walk(&graph, folded.as_ref(), &inputs, &outputs))
+        .map_err(|error| root_cause(error, &graph, &inputs, &outputs))?;
+    finished(match &folded {
+        Some(folded) => folded.unfolded(walked),
+        None => walked,
+    })
+}
+
+fn pulled_back(graph: &Graph, model: Option<&Folded>, inputs: &[String], outputs: &[String]) -> Result<Graph> {
     let path = Path::between(graph, inputs, outputs);
     let mut builder = Builder::new(graph.clone(), PREFIX);
     let mut cotangents = Sums::default();
@@ -49,6 +69,12 @@ fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<G
         cotangents.add(&mut builder, output, seed);
     }
     for node in graph.nodes.iter().rev() {
+        if let Some(model) = model.filter(|_| node.op == pullback::OPERATOR) {
+            for (input, part) in model.pulled(&mut builder, node, |builder, name| cotangents.total(builder, name))? {
+                cotangents.add(&mut builder, &input, part);
+            }
+            continue;
+        }
         let input = node.input(0).filter(|input| path.is_active(input));
         if let Some(input) = input.filter(|_| node.op == "Split") {
             let all = cotangents.totals(&mut builder, &node.outputs)?;
@@ -76,7 +102,7 @@ fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<G
         };
         builder.add_output(&format!("gradient/{input}"), &gradient)?;
     }
-    finished(builder.into_graph())
+    Ok(builder.into_graph())
 }
 
 /// The graph that pushes tangents of `inputs` forward to `outputs`.
@@ -87,14 +113,10 @@ fn pulled_back(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<G
 /// # Errors
 /// As [`vjp`].
 pub fn jvp(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Graph> {
-    let graph = fold::simplified(graph)?;
-    let (inputs, outputs) = (chosen(&graph, inputs, true)?, chosen(&graph, outputs, false)?);
-    let pushed =
-        expand::expanded(graph.clone(), &inputs, &outputs).and_then(|graph| pushed_forward(&graph, &inputs, &outputs));
-    pushed.map_err(|error| root_cause(error, &graph, &inputs, &outputs))
+    layout::arranged(derived(graph, inputs, outputs, pushed_forward)?)
 }
 
-fn pushed_forward(graph: &Graph, inputs: &[String], outputs: &[String]) -> Result<Graph> {
+fn pushed_forward(graph: &Graph, model: Option<&Folded>, inputs: &[String], outputs: &[String]) -> Result<Graph> {
     let path = Path::between(graph, inputs, outputs);
     let mut builder = Builder::new(graph.clone(), PREFIX);
     let mut tangents = Sums::default();
@@ -103,6 +125,12 @@ fn pushed_forward(graph: &Graph, inputs: &[String], outputs: &[String]) -> Resul
         tangents.add(&mut builder, input, seed);
     }
     for node in &graph.nodes {
+        if let Some(model) = model.filter(|_| node.op == pullback::OPERATOR) {
+            for (output, part) in model.pushed(&mut builder, node, |builder, name| tangents.total(builder, name))? {
+                tangents.add(&mut builder, &output, part);
+            }
+            continue;
+        }
         let output = node.output(0).filter(|output| path.is_active(output));
         if let Some(output) = output.filter(|_| node.op == "Concat") {
             let all = tangents.totals(&mut builder, &node.inputs)?;
@@ -130,7 +158,7 @@ fn pushed_forward(graph: &Graph, inputs: &[String], outputs: &[String]) -> Resul
         };
         builder.add_output(&format!("tangent/{output}"), &tangent)?;
     }
-    layout::arranged(finished(builder.into_graph())?)
+    Ok(builder.into_graph())
 }
 
 /// What is written of a derived graph: no node too many, and what can be is part of a convolution.

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{onnx, target::Target, tensor::Tensor};
+use super::{onnx, pullback::Pullback, target::Target, tensor::Tensor};
 
 /// The oldest opset whose operator forms the compiler works with; older models are converted on import.
 pub const WORKING_OPSET: i64 = 21;
@@ -312,6 +312,8 @@ pub struct Graph {
     pub(crate) foreign: BTreeMap<String, onnx::TypeProto>,
     /// The device that forms are chosen for.
     pub(crate) target: Target,
+    /// The model's own gradient graph, where it has one.
+    pub(super) pullback: Option<Pullback>,
 }
 
 /// An input or output of a model.
@@ -344,6 +346,7 @@ impl Graph {
             domains: BTreeMap::new(),
             foreign: BTreeMap::new(),
             target: Target::default(),
+            pullback: None,
         }
     }
 

@@ -7,7 +7,8 @@
 //!   ones that are known here, `evaluate` computes constants, `export` writes.
 //! - What a derivative is: `linear`; `rules` has one for each operator, `builder` and `sizes` emit nodes.
 //! - [`vjp`] and [`jvp`] in `differentiate`: `fold` and `fuse` simplify the model before, `expand` takes composed
-//!   operators apart, and `prune`, `scale` and `layout` make the result fast; `target` says on which device.
+//!   operators apart, and `prune`, `scale` and `layout` make the result fast; `target` says on which device. `pullback`
+//!   has the gradient graphs that models bring.
 //! - [`vjp_parts`] in `parts` makes two graphs of one, with the minimum cut of `flow`. [`cut_at`] in `cut` makes inputs of
 //!   inner tensors, and [`compose`] adds preprocessing, heads, losses, and steps of attacks and of training, whose weights
 //!   `trainable` tells from other constants.
@@ -41,6 +42,7 @@ mod pads;
 mod parts;
 mod precision;
 mod prune;
+mod pullback;
 mod rules;
 mod scale;
 mod shape;
@@ -145,11 +147,12 @@ impl Graph {
         trainable::trainable(self)
     }
 
-    /// The graph with other values in the place of some of its constants.
+    /// The graph with other values in the place of some of its constants, and so without a gradient graph of its own.
     ///
     /// # Errors
     /// Where it has no constant of a name, or that is of another type or shape.
     pub fn with_constants(mut self, constants: impl IntoIterator<Item = (String, Tensor)>) -> Result<Graph> {
+        self.pullback = None;
         for (name, tensor) in constants {
             let former = self.initializers.get(&name).map(Tensor::value_type);
             if former != Some(tensor.value_type()) {

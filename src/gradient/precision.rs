@@ -27,11 +27,15 @@ pub fn widened(graph: &Graph) -> Result<Graph> {
 }
 
 /// The model computed in float16 where it was in float32, to be derived so. Its inputs and outputs keep their types: casts lie
-/// at the borders. What is larger than float16 holds is the largest that it does.
+/// at the borders. What is larger than float16 holds is the largest that it does. A model with a gradient graph of its own
+/// stays as it is.
 ///
 /// # Errors
 /// Where the narrowed model contradicts an operator's definition.
 pub fn narrowed(graph: &Graph) -> Result<Graph> {
+    if graph.has_pullback() {
+        return Ok(graph.clone());
+    }
     computed_in(graph, Float16, &|element| element == Float32, "narrowed")
 }
 
@@ -40,6 +44,10 @@ fn computed_in(graph: &Graph, inner: ElementType, is_other: &dyn Fn(ElementType)
     if !has_type(graph, is_other) {
         return Ok(graph.clone());
     }
+    let pullback = graph.pullback.as_ref();
+    let pullback =
+        pullback.map(|pullback| pullback.mapped(|own| computed_in(own, inner, is_other, how))).transpose()?;
+    let graph = &Graph { pullback, ..graph.clone() };
     let inputs: BTreeMap<String, ElementType> = interface(graph, &graph.inputs, is_other);
     let outputs: BTreeMap<String, ElementType> = interface(graph, &graph.outputs, is_other);
     let mut changed = retyped(graph, is_other, inner)?;
@@ -127,6 +135,9 @@ fn names(graph: &Graph) -> impl FnMut(&str) -> String + use<> {
 /// The graph with the floats that `which` holds for in another type.
 pub(super) fn retyped(graph: &Graph, which: &dyn Fn(ElementType) -> bool, to: ElementType) -> Result<Graph> {
     let mut graph = graph.clone();
+    if let Some(pullback) = &graph.pullback {
+        graph.pullback = Some(pullback.mapped(|own| retyped(own, which, to))?);
+    }
     retype(&mut graph, which, to)?;
     let declared = graph.types.clone();
     let mut graph = shape::inferred_again(graph)?;

@@ -64,7 +64,7 @@ pub fn with_random_weights(graph: &Graph, seed: u64) -> Result<Graph> {
     if filled.is_empty() {
         return Err(GradientError::Request("no weight has one value for all elements".to_owned()));
     }
-    let mut random = graph.clone();
+    let mut random = Graph { pullback: None, ..graph.clone() };
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let mut room = limits::MODEL_BYTES / 4;
     for (name, dims) in filled {

@@ -25,7 +25,7 @@ pub use manifest::{Features, InputManifest, Layout, Manifest, ManifestError, Nor
 pub(crate) use manifest::{one_line, parse_toml, picture_size};
 pub use name::{Name, NameError, close_names};
 pub use shelf::{Listed, Located, Placement, Shelf, ShelfError, Stamp};
-pub use snapshot::{Digest, Snapshot};
+pub use snapshot::{Digest, GRADIENT, MODEL, Snapshot};
 pub use staging::{Announced, NextChunk, Staging};
 pub use uses::{Use, Uses};
 
@@ -105,7 +105,7 @@ impl Registry {
     /// # Errors
     /// A folder that cannot be read, or a name that two files have.
     pub fn open(folders: &[PathBuf]) -> Result<Registry, RegistryError> {
-        let placements = vec![Placement::InFolder("model.onnx"), Placement::Bare("onnx")];
+        let placements = vec![Placement::InFolder(snapshot::MODEL), Placement::Bare("onnx")];
         let shelf = Shelf::open("model", placements, folders)?;
         let snapshots = VersionCache::new("models", limits::MODEL_CACHE_BYTES);
         Ok(Registry { shelf, uses: Uses::default(), snapshots })
@@ -163,7 +163,9 @@ impl Registry {
         let bytes = Bytes::from(bytes);
         let (mut external, mut stamps) = (BTreeMap::new(), Vec::new());
         let mut left = limits::MODEL_BYTES;
-        for path in Graph::external_files(&bytes) {
+        let mut beside = Graph::external_files(&bytes);
+        beside.extend(in_folder.then(|| snapshot::GRADIENT.to_owned()));
+        for path in beside {
             // A file that is missing is the model's problem, told when it is parsed.
             let mut stamp = None;
             if let Some(file) = model.beside(&path)? {

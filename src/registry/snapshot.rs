@@ -7,6 +7,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{manifest::Manifest, name::Name};
 
+/// The file in a model's folder that the model is in.
+pub const MODEL: &str = "model.onnx";
+/// The file in a model's folder that its own gradient graph is in.
+pub const GRADIENT: &str = "gradient.onnx";
+
 /// SHA-256 of some bytes. Displays as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
@@ -47,7 +52,7 @@ impl fmt::Debug for Digest {
 pub struct Snapshot {
     name: Name,
     bytes: Bytes,
-    /// Files beside the model that its tensors lie in, by their paths in its folder.
+    /// Files beside the model that its tensors lie in, and [`GRADIENT`], by their paths in its folder.
     external: BTreeMap<String, Bytes>,
     digest: Digest,
     manifest: Manifest,
@@ -81,6 +86,11 @@ impl Snapshot {
     /// Where it was not there when the model was read.
     pub fn external(&self, path: &str) -> Result<Bytes, String> {
         self.external.get(path).cloned().ok_or_else(|| format!("`{path}` is not in the model's folder; put it there"))
+    }
+
+    /// The model's own gradient graph, where its folder has one.
+    pub fn gradient(&self) -> Option<&Bytes> {
+        self.external.get(GRADIENT)
     }
 
     /// SHA-256 of the ONNX file, and of the files beside it where there are any.

@@ -9,13 +9,19 @@ use crate::{
     scoring::types::*,
 };
 
-/// Reads a snapshot's graph.
+/// Reads a snapshot's graph, and with it the gradient graph that its folder brings.
 ///
 /// # Errors
 /// [`Reason::ModelInvalid`].
 pub fn parse(snapshot: &Snapshot) -> Result<Graph> {
-    Graph::parse_with(snapshot.bytes().clone(), &|path| snapshot.external(path))
-        .map_err(|cause| Error::new(Reason::ModelInvalid, format!("model `{}`: {cause}", snapshot.name())))
+    let wrong = |file: &str, cause: gradient::GradientError| {
+        Error::new(Reason::ModelInvalid, format!("model `{}`: {file}{cause}", snapshot.name()))
+    };
+    let graph = Graph::parse_with(snapshot.bytes().clone(), &|path| snapshot.external(path));
+    let graph = graph.map_err(|cause| wrong("", cause))?;
+    let Some(own) = snapshot.gradient() else { return Ok(graph) };
+    let joined = Graph::parse(own.clone()).and_then(|own| graph.with_pullback(own));
+    joined.map_err(|cause| wrong("gradient.onnx: ", cause))
 }
 
 /// Describes a model from its file.

@@ -51,7 +51,8 @@ pub enum VerifyError {
 pub struct Agreement {
     pub input: String,
     pub output: String,
-    /// `‖J t − d‖ / ‖d‖` of the forward-mode graph against the difference `d`, for a random `t`.
+    /// `‖J t − d‖ / ‖d‖` of the forward-mode graph against the difference `d`, for a random `t`. Where a model's own gradient
+    /// graph allows of no forward mode, the difference stands in for it.
     pub tangent_error: f64,
     /// `|⟨Jᵀ u, t⟩ − ⟨u, d⟩| / |⟨u, d⟩|` of the reverse-mode graph, for a `u` that does not let ⟨u, d⟩ cancel.
     pub gradient_error: f64,
@@ -108,9 +109,9 @@ impl Verification {
 
 /// The graphs that are measured.
 struct Graphs {
-    jvp: Graph,
+    /// In forward mode, where the model has one.
+    tangents: Option<(Graph, Executable)>,
     vjp: Graph,
-    tangents: Executable,
     gradients: Executable,
     inputs: Vec<String>,
     outputs: Vec<String>,
@@ -127,15 +128,13 @@ pub fn verify(runtime: &Arc<Runtime>, graph: &Graph, given: &Given, seed: u64) -
         ports.into_iter().filter(is_float).map(|port| port.name).collect()
     };
     let (inputs, outputs) = (floats(graph.inputs()), floats(graph.outputs()));
-    let (jvp, vjp) = (gradient::jvp(&graph, &[], &[])?, gradient::vjp(&graph, &[], &[])?);
-    let graphs = Graphs {
-        tangents: runtime.compile(jvp.to_onnx())?,
-        gradients: runtime.compile(vjp.to_onnx())?,
-        jvp,
-        vjp,
-        inputs,
-        outputs,
+    let vjp = gradient::vjp(&graph, &[], &[])?;
+    let tangents = match gradient::jvp(&graph, &[], &[]) {
+        Err(GradientError::NotDifferentiable { .. }) if graph.has_pullback() => None,
+        jvp => Some(jvp?),
     };
+    let tangents = tangents.map(|jvp| runtime.compile(jvp.to_onnx()).map(|tangents| (jvp, tangents))).transpose()?;
+    let graphs = Graphs { tangents, gradients: runtime.compile(vjp.to_onnx())?, vjp, inputs, outputs };
     let names: Vec<&str> = graphs.outputs.iter().map(String::as_str).collect();
     let forward = runtime.compile(gradient::compose::with_outputs(&graph, &names)?.to_onnx())?;
     let mut measured = measure(runtime, &graph, &graphs, &forward, given, seed)?;
@@ -174,19 +173,19 @@ fn measure(
             let value = if other == input { tangent.clone() } else { ArrayD::zeros(shape) };
             feeds.push((format!("tangent/{other}"), TypedArray::Float32(value.mapv(|value| value as f32))));
         }
-        let single = run(&graphs.tangents, &feeds)?;
-        let pushed = match &doubles {
-            Some((tangents, _)) => run(tangents, &doubled(feeds))?,
-            None => single.clone(),
+        let single = graphs.tangents.as_ref().map(|(_, tangents)| run(tangents, &feeds)).transpose()?;
+        let pushed = match doubles.as_ref().map(|(tangents, _)| tangents) {
+            Some(Some(tangents)) => Some(run(tangents, &doubled(feeds))?),
+            _ => single.clone(),
         };
         let gradients = doubles.as_ref().map(|(_, gradients)| gradients);
         for (output, slope) in graphs.outputs.iter().zip(&slopes) {
-            let context = Context { graphs, gradients, point: &point, pushed: &pushed, slopes: &slopes };
+            let context = Context { graphs, gradients, point: &point, pushed: pushed.as_ref(), slopes: &slopes };
             let mut agreement = agree(&context, (input, &tangent), (output, slope))?;
-            if gradients.is_some() && !agreement.constant {
+            if let (Some(_), false, Some(single), Some(pushed)) = (gradients, agreement.constant, &single, &pushed) {
                 let name = format!("tangent/{output}");
-                let exact = named(&pushed, &name)?;
-                agreement.rounding_error = Some(norm(&(named(&single, &name)? - &exact)) / norm(&exact));
+                let exact = named(pushed, &name)?;
+                agreement.rounding_error = Some(norm(&(named(single, &name)? - &exact)) / norm(&exact));
             }
             agreements.push(agreement);
         }
@@ -237,7 +236,8 @@ struct Context<'a> {
     /// The reverse-mode graph in double precision.
     gradients: Option<&'a Executable>,
     point: &'a Point,
-    pushed: &'a Named,
+    /// What the forward-mode graph gives, where there is one.
+    pushed: Option<&'a Named>,
     slopes: &'a [Slope],
 }
 
@@ -248,7 +248,8 @@ fn agree(
     (output, Slope { slope, size: value, kink }): (&str, &Slope),
 ) -> Result<Agreement, VerifyError> {
     let Context { graphs, gradients, point, pushed, slopes } = *context;
-    let pushed = named(pushed, &format!("tangent/{output}"))?;
+    let pushed = pushed.map(|pushed| named(pushed, &format!("tangent/{output}"))).transpose()?;
+    let pushed = pushed.unwrap_or_else(|| slope.clone());
     if pushed.shape() != slope.shape() {
         return Err(VerifyError::Input(format!(
             "the tangent of `{output}` has shape {:?}, the output {:?}",
@@ -306,7 +307,7 @@ fn derived_in_double(
     graphs: &Graphs,
     point: &Point,
     forward: &Executable,
-) -> Result<(Executable, Executable), VerifyError> {
+) -> Result<(Option<Executable>, Executable), VerifyError> {
     let mut feeds = point.moved("", &ArrayD::zeros(vec![]), 0.0, true);
     for (name, value) in run(forward, &feeds)? {
         feeds.push((format!("cotangent/{name}"), value));
@@ -320,7 +321,7 @@ fn derived_in_double(
         run(&executable, &feeds)?;
         Ok(executable)
     };
-    Ok((compiled(&graphs.jvp)?, compiled(&graphs.vjp)?))
+    Ok((graphs.tangents.as_ref().map(|(jvp, _)| compiled(jvp)).transpose()?, compiled(&graphs.vjp)?))
 }
 
 /// The forward model in double precision, tried once.

@@ -87,6 +87,9 @@ pub fn with_preprocessing(graph: &Graph, input: &str, preprocessing: &Preprocess
         value = builder.cast(&value, element)?;
     }
     let mut graph = builder.into_graph();
+    if let Some(pullback) = &mut graph.pullback {
+        pullback.fed(input, &value);
+    }
     for mut node in nodes {
         for name in node.inputs.iter_mut().filter(|name| *name == input) {
             name.clone_from(&value);

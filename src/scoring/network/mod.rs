@@ -35,7 +35,11 @@ use crate::{
     registry::{OutputKind, Snapshot},
     runtime::{Executable, Runtime, RuntimeError, Value},
     scoring::{interface::Interface, types::ModelReference},
+    verify,
 };
+
+/// Of the point where gradient graphs that models bring are verified.
+const VERIFICATION_SEED: u64 = 0;
 
 /// What a forward pass gives for some rows.
 pub struct Outputs {
@@ -85,8 +89,8 @@ impl Network {
     /// its features in place of what the manifest says.
     ///
     /// # Errors
-    /// [`Reason::ProbeMismatch`] when samples of this shape cannot be fed to the model, [`Reason::ModelInvalid`],
-    /// [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault,
+    /// [`Reason::ProbeMismatch`] when samples of this shape cannot be fed to the model, [`Reason::ModelInvalid`] also where
+    /// the gradient graph that it brings is wrong, [`Reason::ModelNotDifferentiable`] and [`Reason::ModelExecutionFailed`] when the model itself is at fault,
     /// [`Reason::OptionUnsupported`] when it has no such tensor, or none with a row for each sample.
     pub fn build(
         runtime: &Arc<Runtime>,
@@ -143,6 +147,7 @@ impl Network {
             );
         }
         network.output_shape = network.try_out()?;
+        network.verify_pullback()?;
         Ok(network)
     }
 
@@ -400,6 +405,31 @@ impl Network {
             }
             Ok(shape)
         })
+    }
+
+    /// Holds the gradient graph that the model's folder brings against finite differences of the model.
+    fn verify_pullback(&self) -> Result<()> {
+        if !self.single.has_pullback() {
+            return Ok(());
+        }
+        let refused = |problem: String| {
+            let message = format!("model `{}`: gradient.onnx {problem}", self.name());
+            Error::new(Reason::ModelInvalid, message)
+        };
+        // Without the features, which it says nothing of.
+        let graph = compose::with_outputs(&self.single, &[self.interface.output.as_str()])
+            .map_err(|cause| invalid(self.name(), &cause))?;
+        let measured = verify::verify(&self.runtime, &graph, &verify::Given::new(), VERIFICATION_SEED)
+            .map_err(|cause| refused(format!("cannot be verified: {cause}")))?;
+        if measured.passes() {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "disagrees with finite differences of model.onnx by {:.1e} of their size, more than the {:.0e} allowed; \
+             make it anew from that file, or remove it",
+            measured.worst(),
+            measured.tolerance
+        )))
     }
 
     fn execution_failed(&self, cause: &RuntimeError) -> Error {

@@ -22,6 +22,7 @@ mod operators;
 mod parts;
 mod precisions;
 mod products;
+pub mod pullbacks;
 mod random_graphs;
 mod recurrent;
 mod resizing;

@@ -10,6 +10,7 @@ mod files;
 mod fine_tune;
 mod loading;
 mod memory;
+mod pullbacks;
 mod ranking;
 mod refusals;
 mod trial;
