@@ -37,13 +37,11 @@ pub(super) fn vjp_in_any_layout(graph: &Graph, inputs: &[&str], outputs: &[&str]
     derived(graph, inputs, outputs, pulled_back)
 }
 
+/// A walk over a graph, in which one node may stand for a model, from some inputs to some outputs.
+type Walk = fn(&Graph, Option<&Folded>, &[String], &[String]) -> Result<Graph>;
+
 /// Derives a graph with one walk over the simplified and expanded model, or over what is around it.
-fn derived(
-    graph: &Graph,
-    inputs: &[&str],
-    outputs: &[&str],
-    walk: fn(&Graph, Option<&Folded>, &[String], &[String]) -> Result<Graph>,
-) -> Result<Graph> {
+fn derived(graph: &Graph, inputs: &[&str], outputs: &[&str], walk: Walk) -> Result<Graph> {
     let mut graph = pullback::simplified(graph)?;
     let (inputs, outputs) = (chosen(&graph, inputs, true)?, chosen(&graph, outputs, false)?);
     let folded = pullback::folded(&graph, &inputs, &outputs);
