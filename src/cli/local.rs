@@ -68,6 +68,21 @@ pub fn gradient(path: &Path, request: &GradientRequest) -> Result<Graph, Failure
 /// # Errors
 /// When the file cannot be read as a model.
 pub fn read(path: &Path) -> Result<(Graph, u64), Failure> {
+    let bytes = contents(path)?;
+    let size = bytes.len() as u64;
+    let files = RefCell::new(BTreeMap::new());
+    let external = |location: &str| beside(path, location, &mut files.borrow_mut());
+    let graph = Graph::parse_with(Bytes::from(bytes), &external).map_err(|error| about(path, &error))?;
+    // As the server reads it: a folder is a model, and may bring its gradient graph.
+    let own = path.with_file_name(registry::GRADIENT);
+    if path.file_name().is_some_and(|name| name == registry::MODEL) && own.is_file() {
+        let joined = Graph::parse(contents(&own)?.into()).and_then(|own| graph.with_pullback(own));
+        return Ok((joined.map_err(|error| about(&own, &error))?, size));
+    }
+    Ok((graph, size))
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
     let size = std::fs::metadata(path).map_err(|error| about(path, &error))?.len();
     if size > limits::MODEL_BYTES {
         return Err(about(
@@ -75,18 +90,7 @@ pub fn read(path: &Path) -> Result<(Graph, u64), Failure> {
             &format!("{size} bytes are more than the {} of the largest model", limits::MODEL_BYTES),
         ));
     }
-    let bytes = std::fs::read(path).map_err(|error| about(path, &error))?;
-    let files = RefCell::new(BTreeMap::new());
-    let external = |location: &str| beside(path, location, &mut files.borrow_mut());
-    let graph = Graph::parse_with(Bytes::from(bytes), &external).map_err(|error| about(path, &error))?;
-    // As the server reads it: a folder is a model, and may bring its gradient graph.
-    let own = path.with_file_name(registry::GRADIENT);
-    if path.file_name().is_some_and(|name| name == registry::MODEL) && own.is_file() {
-        let bytes = beside(path, registry::GRADIENT, &mut files.borrow_mut()).map_err(|error| about(path, &error))?;
-        let joined = Graph::parse(bytes).and_then(|own| graph.with_pullback(own));
-        return Ok((joined.map_err(|error| about(&own, &error))?, size));
-    }
-    Ok((graph, size))
+    std::fs::read(path).map_err(|error| about(path, &error))
 }
 
 /// A file in the folder of a model, links resolved; each is read once.

@@ -182,10 +182,12 @@ impl Builder {
     ) -> Result<BTreeMap<String, String>> {
         let mut names = feeds.clone();
         for (name, tensor) in &other.initializers {
-            names.insert(name.clone(), self.constant(tensor.clone()));
+            let equal = self.graph.initializers.iter().find(|(_, own)| *own == tensor).map(|(own, _)| own.clone());
+            names.insert(name.clone(), equal.unwrap_or_else(|| self.constant(tensor.clone())));
         }
-        for (domain, version) in &other.domains {
-            self.graph.domains.insert(domain.clone(), *version);
+        for (domain, &version) in &other.domains {
+            let own = self.graph.domains.entry(domain.clone()).or_insert(version);
+            *own = version.max(*own);
         }
         self.graph.declared_opset = self.graph.declared_opset.max(other.declared_opset);
         for node in &other.nodes {

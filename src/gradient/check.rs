@@ -45,7 +45,10 @@ fn find(graph: &Graph) -> Result<Vec<Obstacle>, GradientError> {
     let graph = pullback::simplified(graph)?;
     let (inputs, outputs) = (chosen(&graph, &[], true)?, chosen(&graph, &[], false)?);
     let folded = pullback::folded(&graph, &inputs, &outputs);
-    Ok(between(folded.as_ref().map_or(&graph, |folded| &folded.graph), &inputs, &outputs))
+    let Some(folded) = folded else { return Ok(between(&graph, &inputs, &outputs)) };
+    let mut obstacles = between(&folded.graph, &inputs, &outputs);
+    obstacles.retain(|obstacle| obstacle.operator != pullback::OPERATOR);
+    Ok(obstacles)
 }
 
 /// All obstacles on the way from some inputs to some outputs, in the order of the nodes.
@@ -57,7 +60,7 @@ pub(super) fn between(graph: &Graph, inputs: &[String], outputs: &[String]) -> V
     let mut obstacles: Vec<Obstacle> = Vec::new();
     // Values whose types are not known because of an obstacle: what fails for want of them is no obstacle of its own.
     let mut unclear: BTreeSet<&str> = BTreeSet::new();
-    for node in graph.nodes.iter().filter(|node| node.op != pullback::OPERATOR) {
+    for node in &graph.nodes {
         let follows = named(&node.inputs).any(|(_, name)| unclear.contains(name));
         let result = match expansion.refused.get(&expand::key(node)) {
             Some(refusal) => Err(refusal.clone()),

@@ -27,6 +27,8 @@ pub fn cut_at(graph: &Graph, names: &[&str]) -> Result<Graph> {
         if cut.inputs.iter().any(|input| input == name) {
             continue;
         }
+        // The model's own gradient graph knows of no such input.
+        cut.pullback = None;
         cut.initializers.remove(name);
         for output in cut.nodes.iter_mut().flat_map(|node| &mut node.outputs).filter(|output| *output == name) {
             output.clear();

@@ -195,7 +195,8 @@ fn root_cause(error: GradientError, graph: &Graph, inputs: &[String], outputs: &
     if !matches!(error, GradientError::NotDifferentiable { .. }) {
         return error;
     }
-    match check::between(graph, inputs, outputs).into_iter().next() {
+    let mut obstacles = check::between(graph, inputs, outputs).into_iter();
+    match obstacles.find(|obstacle| obstacle.operator != pullback::OPERATOR) {
         Some(Obstacle { node, operator, reason, inputs }) => GradientError::NotDifferentiable {
             node,
             operator,

@@ -86,7 +86,7 @@ pub fn vjp_parts(graph: &Graph, inputs: &[&str], outputs: &[&str]) -> Result<Par
     early.retain(|name| !late.contains(name));
     let users = whole.nodes.iter().filter(|node| is_late(node, &late)).flat_map(|node| &node.inputs);
     let crossing: BTreeSet<&str> = users.map(String::as_str).filter(|name| early.contains(*name)).collect();
-    let kept = kept(&whole, &early, &crossing).unwrap_or(crossing);
+    let kept = typed(&whole, &early, kept(&whole, &early, &crossing).unwrap_or(crossing));
     let kept: BTreeSet<String> = kept.into_iter().map(str::to_owned).collect();
     if let Some(value) = kept.iter().find(|name| whole.element(name).is_none()) {
         return Err(GradientError::UnknownType { what: "element type", value: value.clone() });
@@ -173,6 +173,26 @@ fn kept<'a>(graph: &'a Graph, early: &BTreeSet<String>, crossing: &BTreeSet<&'a 
     let on_sink_side = |vertex: usize| side.get(vertex).copied().unwrap_or(false);
     let cut = vertices.iter().filter(|(_, [before, behind])| !on_sink_side(*before) && on_sink_side(*behind));
     Some(cut.map(|(&name, _)| name).collect())
+}
+
+/// The values of known types that the kept ones are made of, where these are of none: such cannot pass.
+fn typed<'a>(graph: &'a Graph, early: &BTreeSet<String>, kept: BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+    let outputs = |node: &'a Node| node.outputs.iter().map(move |output| (output.as_str(), node));
+    let producers: BTreeMap<&str, &Node> = graph.nodes.iter().flat_map(outputs).collect();
+    let (mut typed, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut pending: Vec<&str> = kept.into_iter().collect();
+    while let Some(name) = pending.pop() {
+        match producers.get(name) {
+            Some(node) if graph.element(name).is_none() => {
+                let operands = node.inputs.iter().map(String::as_str).filter(|name| early.contains(*name));
+                pending.extend(operands.filter(|name| seen.insert(*name)));
+            }
+            _ => {
+                typed.insert(name);
+            }
+        }
+    }
+    typed
 }
 
 /// Bytes that keeping a value takes, as far as they are known.

@@ -41,13 +41,12 @@ pub fn narrowed(graph: &Graph) -> Result<Graph> {
 
 /// The model with some floats in another type, between its inputs and outputs.
 fn computed_in(graph: &Graph, inner: ElementType, is_other: &dyn Fn(ElementType) -> bool, how: &str) -> Result<Graph> {
+    let own = graph.pullback.as_ref();
+    let pullback = own.map(|own| own.mapped(|graph| computed_in(graph, inner, is_other, how))).transpose()?;
     if !has_type(graph, is_other) {
-        return Ok(graph.clone());
+        return Ok(Graph { pullback, ..graph.clone() });
     }
-    let pullback = graph.pullback.as_ref();
-    let pullback =
-        pullback.map(|pullback| pullback.mapped(|own| computed_in(own, inner, is_other, how))).transpose()?;
-    let graph = &Graph { pullback, ..graph.clone() };
+    let graph = &Graph { pullback: None, ..graph.clone() };
     let inputs: BTreeMap<String, ElementType> = interface(graph, &graph.inputs, is_other);
     let outputs: BTreeMap<String, ElementType> = interface(graph, &graph.outputs, is_other);
     let mut changed = retyped(graph, is_other, inner)?;
@@ -91,6 +90,7 @@ fn computed_in(graph: &Graph, inner: ElementType, is_other: &dyn Fn(ElementType)
         nodes.extend(outputs.get(name).zip(renamed.get(name)).map(|(element, new)| cast(new, name, *element)));
     }
     changed.nodes = nodes;
+    changed.pullback = pullback;
     shape::inferred_again(changed)
 }
 
@@ -139,15 +139,7 @@ pub(super) fn retyped(graph: &Graph, which: &dyn Fn(ElementType) -> bool, to: El
         graph.pullback = Some(pullback.mapped(|own| retyped(own, which, to))?);
     }
     retype(&mut graph, which, to)?;
-    let declared = graph.types.clone();
-    let mut graph = shape::inferred_again(graph)?;
-    // Where inference does not reach an output, what the file says of it still holds.
-    for output in &graph.outputs {
-        if let (false, Some(value_type)) = (graph.types.contains_key(output), declared.get(output)) {
-            graph.types.insert(output.clone(), value_type.clone());
-        }
-    }
-    Ok(graph)
+    shape::inferred_again(graph)
 }
 
 fn retype(graph: &mut Graph, which: &dyn Fn(ElementType) -> bool, to: ElementType) -> Result<()> {

@@ -150,7 +150,7 @@ pub(super) fn simplified(graph: &Graph) -> Result<Graph> {
 /// Puts one node in the place of a model that has a gradient graph of its own, where that says all that the derivatives of
 /// these outputs by these inputs need to know of the model.
 pub(super) fn folded(graph: &Graph, inputs: &[String], outputs: &[String]) -> Option<Folded> {
-    let pullback = graph.pullback.clone()?;
+    let pullback = graph.pullback.clone().filter(|_| graph.nodes.iter().all(|node| node.op != OPERATOR))?;
     let starts: BTreeSet<&str> = pullback.inputs.values().map(String::as_str).collect();
     let ends: BTreeSet<&str> = pullback.outputs.iter().map(String::as_str).collect();
     let reached = reached(graph.nodes.iter(), starts.clone());
@@ -171,9 +171,7 @@ pub(super) fn folded(graph: &Graph, inputs: &[String], outputs: &[String]) -> Op
         return None;
     }
     // What else goes in and out.
-    let users = outside.iter().flat_map(|node| named(&node.inputs)).map(|(_, name)| name);
-    let wanted: BTreeSet<&str> = users.chain(graph.outputs.iter().chain(outputs).map(String::as_str)).collect();
-    let taps: Vec<&str> = wanted.into_iter().filter(|name| made.contains(name) && !is_end(name)).collect();
+    let taps: Vec<&str> = made.iter().copied().filter(|name| !is_end(name)).collect();
     let used = inside.iter().flat_map(|node| named(&node.inputs)).map(|(_, name)| name);
     let others: BTreeSet<&str> = used.filter(|name| !made.contains(name) && !starts.contains(name)).collect();
     // Derivatives must go in and out where it says what they are.
@@ -214,21 +212,13 @@ fn reached<'a>(nodes: impl Iterator<Item = &'a Node>, mut values: BTreeSet<&'a s
 }
 
 impl Folded {
-    /// Puts the model's nodes back, and what is known of their values.
+    /// Puts the model's nodes back.
     pub(super) fn unfolded(&self, mut graph: Graph) -> Graph {
         let Some(place) = graph.nodes.iter().position(|node| node.op == OPERATOR) else { return graph };
         let now = graph.nodes.get(place).map(|node| node.inputs.clone()).unwrap_or_default();
         let renamed: BTreeMap<String, String> = self.inputs.iter().cloned().zip(now).collect();
         let mut nodes = self.nodes.clone();
         nodes.iter_mut().for_each(|node| node.rename_inputs(&renamed));
-        for name in nodes.iter().flat_map(|node| &node.outputs) {
-            if let Some(value_type) = self.graph.types.get(name) {
-                graph.types.insert(name.clone(), value_type.clone());
-            }
-            if let Some(contents) = self.graph.integers.get(name) {
-                graph.integers.insert(name.clone(), contents.clone());
-            }
-        }
         graph.nodes.splice(place..=place, nodes);
         graph
     }
@@ -293,7 +283,8 @@ impl Folded {
             self.pullback.outputs.iter().map(|output| format!("cotangent/{output}")).collect();
         let by: Vec<&str> = cotangents.iter().map(String::as_str).collect();
         let of: Vec<&str> = tangents.keys().map(String::as_str).collect();
-        let adjoint = differentiate::vjp(graph, &by, &of).map_err(|error| match error {
+        let graph = Graph::clone(graph).for_target(builder.target());
+        let adjoint = differentiate::vjp_in_any_layout(&graph, &by, &of).map_err(|error| match error {
             GradientError::NotDifferentiable { node, operator, reason } => {
                 let reason = format!("{reason} (in the model's own gradient graph, whose adjoint is its Jacobian)");
                 GradientError::NotDifferentiable { node, operator, reason }

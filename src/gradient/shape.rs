@@ -203,11 +203,17 @@ pub(super) fn inferred_again(mut graph: Graph) -> Result<Graph> {
     for node in &nodes {
         // Old types help with operators that inference does not know; sizes may have changed since.
         let declared: BTreeMap<String, ValueType> = match rules::find(&node.op) {
-            Some(_) => BTreeMap::new(),
-            None => node.outputs.iter().filter_map(|name| Some((name.clone(), old.get(name)?.clone()))).collect(),
+            Some(_) if !rules::has_declared_types(&node.op) => BTreeMap::new(),
+            _ => node.outputs.iter().filter_map(|name| Some((name.clone(), old.get(name)?.clone()))).collect(),
         };
         infer_node(&mut graph, node, Some(&declared))?;
     }
     graph.nodes = nodes;
+    // Where inference does not reach an output, what was known of it still holds.
+    for output in &graph.outputs {
+        if let (false, Some(value_type)) = (graph.types.contains_key(output), old.get(output)) {
+            graph.types.insert(output.clone(), value_type.clone());
+        }
+    }
     Ok(graph)
 }

@@ -8,7 +8,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _},
+    io::{self, BufReader, Read as _, Seek as _},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
 };
@@ -90,6 +90,25 @@ impl Contents {
     }
 }
 
+/// What a page's description is read from, or the tail. It is walked through when it is read: a page whose description is
+/// known already is opened here too, but not read.
+struct Description {
+    reader: BufReader<File>,
+    /// Where it lies, until it was walked through.
+    unseen: Option<u64>,
+}
+
+impl io::Read for Description {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if let Some(start) = self.unseen {
+            thrift::walk(&mut self.reader, thrift::PAGE)?;
+            self.reader.seek(io::SeekFrom::Start(start))?;
+            self.unseen = None;
+        }
+        self.reader.read(bytes)
+    }
+}
+
 impl Length for Contents {
     fn len(&self) -> u64 {
         Length::len(&self.0)
@@ -97,14 +116,11 @@ impl Length for Contents {
 }
 
 impl ChunkReader for Contents {
-    type T = BufReader<File>;
+    type T = Description;
 
-    /// What reads a page's description, or the tail.
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        if start.saturating_add(Self::TAIL) != self.len() {
-            thrift::walk(&mut self.0.get_read(start)?, thrift::PAGE)?;
-        }
-        self.0.get_read(start)
+        let is_tail = start.saturating_add(Self::TAIL) == self.len();
+        Ok(Description { reader: self.0.get_read(start)?, unseen: (!is_tail).then_some(start) })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<bytes::Bytes, ParquetError> {

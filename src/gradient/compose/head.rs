@@ -32,7 +32,7 @@ pub fn with_head(graph: &Graph, features: &str, output: &str, head: &Head) -> Re
     if !graph.defines(features) {
         return Err(GradientError::Request(format!("the model has no tensor `{features}`")));
     }
-    let mut graph = graph.clone();
+    let mut graph = Graph { pullback: None, ..graph.clone() };
     let former = unused(&graph, &format!("{output}/former"));
     if let Some(value_type) = graph.types.remove(output) {
         graph.types.insert(former.clone(), value_type);

@@ -99,6 +99,11 @@ pub(crate) fn find(operator: &str) -> Option<&'static Rule> {
     FAMILIES.iter().copied().flatten().find(|rule| rule.operator == operator)
 }
 
+/// Whether the types of an operator's outputs are those that the file declares, as its graphs tell no others.
+pub(crate) fn has_declared_types(operator: &str) -> bool {
+    control::RULES.iter().any(|rule| rule.operator == operator)
+}
+
 /// Why an operator without a rule cannot be differentiated, and what mends it.
 pub(crate) fn missing(node: &Node) -> String {
     match node.qualified() {

@@ -1,12 +1,19 @@
 //! Parquet files as Hugging Face writes them: shards, parts, groups of rows, names of classes.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
+use image::{DynamicImage, GrayImage, ImageFormat};
+use parquet::{
+    basic::{Compression, GzipLevel},
+    data_type::{ByteArray, ByteArrayType},
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    schema::parser::parse_message_type,
+};
 use transferscore::dataset::{Dataset, DatasetStore};
 
 use super::{
     golden_file,
-    images::put,
+    images::{encode, put},
     manifest::{described, refusal},
 };
 
@@ -94,6 +101,47 @@ fn every_cut_and_every_flipped_byte_is_an_error_or_a_dataset() {
         fs::write(&file, &bytes).unwrap();
         // Whatever comes of it, it comes. A new store, as size and time may be as before.
         drop(DatasetStore::open(&[dir.path().to_owned()]).unwrap().get("d"));
+    }
+}
+
+/// One group of rows in several pages; pixel 0 of a row is its index, the others vary.
+fn pages(n_rows: u8, properties: WriterProperties) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type("message m { required binary image; }").unwrap());
+    let mut file = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(properties)).unwrap();
+    let picture = |row: u8| -> ByteArray {
+        let pixels = (0..64_u32).map(|pixel| row.wrapping_add((pixel * pixel * 37 % 251) as u8)).collect();
+        encode(&DynamicImage::ImageLuma8(GrayImage::from_raw(8, 8, pixels).unwrap()), ImageFormat::Png).into()
+    };
+    let pictures: Vec<ByteArray> = (0..n_rows).map(picture).collect();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&pictures, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    file
+}
+
+#[test]
+fn rows_within_pages_are_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let compressions = [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::GZIP(GzipLevel::default())];
+    for (compression, has_dictionary) in compressions.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_dictionary_enabled(has_dictionary)
+            .set_write_batch_size(4)
+            .set_data_page_row_count_limit(8)
+            .build();
+        fs::write(dir.path().join("d.parquet"), pages(40, properties)).unwrap();
+        let store = DatasetStore::open(&[dir.path().to_owned()]).unwrap();
+        assert_eq!(indices(&store.get("d").unwrap()), (0..40).collect::<Vec<u8>>(), "{compression} {has_dictionary}");
+        let all = store.get("d").unwrap();
+        for seed in 0..8 {
+            let found = store.find("d").unwrap();
+            assert_eq!(store.load(&found, 3, seed).unwrap().digest(), all.subset(3, seed).digest());
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use ndarray::ArrayD;
 use transferscore::{
     gradient::{
-        GradientError, Graph, Interpolation, Layout, Loss, Preprocessing, check,
-        compose::{self, Accumulated, Norm},
+        ElementType, GradientError, Graph, Interpolation, Layout, Loss, Preprocessing, Tensor, check,
+        compose::{self, Accumulated, Head, Norm},
         cut_at, jvp, vjp, vjp_parts,
     },
     verify::{Given, verify},
@@ -166,7 +166,14 @@ fn derivatives_within_the_model_are_its_operators_own() {
         get(&run(&compile(&vjp(&cut, &["u"], &["y"]).unwrap()), &feeds), "gradient/u").clone()
     };
     assert_eq!(by_weight(&model), by_weight(&twin));
-    // A model with other weights is another model.
+    // A model with another head, or other weights, is another model, and so is one that takes a weight.
+    assert!(!cut_at(&model, &["u"]).unwrap().has_pullback() && cut_at(&model, &["x"]).unwrap().has_pullback());
+    let zeros = |dims: &[u64]| {
+        Tensor::from_floats(ElementType::Float32, dims.to_vec(), &vec![0.0; dims.iter().product::<u64>() as usize])
+            .unwrap()
+    };
+    let head = Head { weight: zeros(&[4, 4]), bias: zeros(&[4]) };
+    assert!(!compose::with_head(&model, "f", "y", &head).unwrap().0.has_pullback());
     let u = twin.constant("u").unwrap().clone();
     assert!(!model.with_constants([("u".to_owned(), u)]).unwrap().has_pullback());
 }
