@@ -29,6 +29,11 @@ fn classifier() -> Graph {
         .node("Flatten", &["t"], &["f"], &[])
         .node("MatMul", &["f", "v"], &["y"], &[])
         .output("y");
+    prepared(&Graph::parse(model.bytes()).unwrap())
+}
+
+/// A model of images of 2 x 3 x 3 with preprocessing in front: resized from 4 x 4, and normalised.
+pub fn prepared(graph: &Graph) -> Graph {
     let settings = Preprocessing {
         sample_shape: vec![2, 4, 4],
         size: Some([3, 3]),
@@ -37,7 +42,7 @@ fn classifier() -> Graph {
         std: vec![0.5, 0.3],
         layout: Layout::Nchw,
     };
-    compose::with_preprocessing(&Graph::parse(model.bytes()).unwrap(), "x", &settings).unwrap()
+    compose::with_preprocessing(graph, "x", &settings).unwrap()
 }
 
 fn one_hot(classes: &[usize], width: usize) -> ArrayD<f32> {

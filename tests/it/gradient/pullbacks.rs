@@ -3,7 +3,7 @@
 use ndarray::ArrayD;
 use transferscore::{
     gradient::{
-        ElementType, GradientError, Graph, Interpolation, Layout, Loss, Preprocessing, Tensor, check,
+        ElementType, GradientError, Graph, Loss, Tensor, check,
         compose::{self, Accumulated, Head, Norm},
         cut_at, jvp, vjp, vjp_parts,
     },
@@ -11,6 +11,7 @@ use transferscore::{
 };
 
 use super::{
+    attack_step::prepared,
     calculus::{Feeds, Random, Values, compile, get, norm, run},
     model::{Model, unary},
     parts::pulled,
@@ -65,19 +66,6 @@ fn pair() -> [Graph; 2] {
     let twin = parsed(&network([2, 3, 3], true));
     let own = filed(&vjp(&twin, &[], &[]).unwrap());
     [parsed(&network([2, 3, 3], false)).with_pullback(own).unwrap(), twin]
-}
-
-/// Resized from 4 x 4 and normalised.
-fn prepared(graph: &Graph) -> Graph {
-    let settings = Preprocessing {
-        sample_shape: vec![2, 4, 4],
-        size: Some([3, 3]),
-        interpolation: Interpolation::Bilinear,
-        mean: vec![0.4, 0.5],
-        std: vec![0.5, 0.3],
-        layout: Layout::Nchw,
-    };
-    compose::with_preprocessing(graph, "x", &settings).unwrap()
 }
 
 #[track_caller]
