@@ -27,9 +27,9 @@ async fn a_clock_that_jumped_between_two_servers_changes_no_order_and_no_watchin
     first.fake.started().await;
     drop(before);
     first.stop().await.expect("no panic").expect("an end in order");
-    // The job that ran was created long after now, the one behind it long before.
+    // The job that ran was created long after now, those behind it long before, the last one first.
     let store = file(folder.path());
-    for (job, seconds) in [(1, YEAR_2100), (2, YEAR_1960)] {
+    for (job, seconds) in [(1, YEAR_2100), (2, YEAR_1960), (3, YEAR_1960 - 1)] {
         let sql = "UPDATE jobs SET created = ?2, started = ?2 WHERE number = ?1";
         assert_eq!(store.execute(sql, (job, seconds * 1_000_000_000)).expect("a change"), 1);
     }
@@ -63,5 +63,5 @@ async fn a_clock_that_jumped_between_two_servers_changes_no_order_and_no_watchin
     let request = ListJobsRequest { created_after: at(YEAR_2100 - 1), ..ListJobsRequest::default() };
     assert_eq!(names(request).await, ["job-1"]);
     let request = ListJobsRequest { created_before: at(0), ..ListJobsRequest::default() };
-    assert_eq!(names(request).await, ["job-2"]);
+    assert_eq!(names(request).await, ["job-3", "job-2"]);
 }
